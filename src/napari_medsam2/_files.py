@@ -1,0 +1,87 @@
+"""Writing files so that a crash, a full disk or a pulled plug never leaves half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_medsam2.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["atomic_path", "write_bytes", "write_text"]
+
+
+@contextlib.contextmanager
+def atomic_path(target: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``target``; move it there, synced to disk, when the block ends well.
+
+    Parameters
+    ----------
+    target : str or Path
+        The file to write. Its folder must exist. An existing file stays as it was until the new one is whole.
+
+    Yields
+    ------
+    Path
+        Where the block writes. It has the target's suffix, so that writers that look at it choose the same format.
+
+    Raises
+    ------
+    InputError
+        If the folder does not exist or cannot be written, or the disk is full.
+    """
+    target = Path(target)
+    if not target.parent.is_dir():
+        raise InputError(f"cannot write {target}: the folder {target.parent} does not exist; create it first")
+    if target.is_dir():
+        raise InputError(f"cannot write {target}: it is a folder; give a file name")
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror or error}") from error
+    temporary = Path(name)
+    try:
+        # mkstemp makes files private to the user; a result file follows the user's umask like any other.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable, where the system lets a folder be synced."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(target: str | Path, data: bytes) -> None:
+    """Write ``data`` to ``target`` atomically."""
+    with atomic_path(target) as path:
+        path.write_bytes(data)
+
+
+def write_text(target: str | Path, text: str) -> None:
+    """Write ``text`` to ``target`` atomically, as UTF-8."""
+    write_bytes(target, text.encode("utf-8"))
