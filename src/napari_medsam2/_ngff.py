@@ -1,0 +1,112 @@
+"""OME-Zarr (NGFF 0.1 to 0.5, Zarr 2 and 3) and bare Zarr arrays."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, cast
+
+from napari_medsam2._axes import guess_axes, make_spacing
+from napari_medsam2._imagefile import ImageFile
+from napari_medsam2.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import zarr
+
+    from napari_medsam2._sources import Source
+
+__all__ = ["is_zarr", "open_zarr"]
+
+_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+
+
+def is_zarr(folder: Path) -> bool:
+    """Whether a folder is a Zarr group or array, of format 2 or 3."""
+    return any((folder / mark).is_file() for mark in _MARKS)
+
+
+def open_zarr(path: Path) -> ImageFile:
+    """Open an OME-Zarr image at full resolution, or a bare Zarr array.
+
+    Parameters
+    ----------
+    path : Path
+        The folder of the image: a multiscales group, the output of bioformats2raw (its first image), or an array.
+
+    Returns
+    -------
+    ImageFile
+        Its array, the axes and scale of its metadata; guessed axes where it has none.
+
+    Raises
+    ------
+    InputError
+        If there is no image in the folder, or several without a word which.
+    """
+    import zarr
+
+    node = zarr.open(str(path), mode="r")
+    if isinstance(node, zarr.Array):
+        return _bare(node, path)
+    attributes = _ome(node)
+    if "multiscales" not in attributes and "bioformats2raw.layout" in attributes and "0" in node:
+        node = cast("zarr.Group", node["0"])
+        attributes = _ome(node)
+    if "multiscales" in attributes:
+        return _multiscale(node, attributes["multiscales"], path)
+    if "plate" in attributes or "well" in attributes:
+        raise InputError(f"{path.name} is a plate or well of many images; open one of them, such as {path.name}/A/1/0")
+    arrays = sorted(name for name, _ in node.arrays())
+    if len(arrays) == 1 or "0" in arrays:
+        return _bare(cast("zarr.Array[Any]", node["0" if "0" in arrays else arrays[0]]), path)
+    inside = sorted(name for name, _ in node.groups()) + arrays
+    listed = ", ".join(inside[:5]) or "nothing"
+    raise InputError(f"{path.name} is a Zarr group without an image of its own; open one inside it ({listed})")
+
+
+def _ome(group: zarr.Group) -> Mapping[str, Any]:
+    attributes = group.attrs.asdict()
+    # From 0.5 on the metadata lie one level deeper.
+    inner = attributes.get("ome", attributes)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _bare(array: zarr.Array[Any], path: Path) -> ImageFile:
+    return ImageFile(data=_source(array), axes=guess_axes(array.shape, array.dtype, path.name))
+
+
+def _source(array: zarr.Array[Any]) -> Source:
+    return cast("Source", array)
+
+
+def _multiscale(group: zarr.Group, multiscales: Sequence[Mapping[str, Any]], path: Path) -> ImageFile:
+    import zarr
+
+    image = multiscales[0]
+    level = image["datasets"][0]
+    array = group[level["path"]]
+    if not isinstance(array, zarr.Array):
+        raise InputError(f"{path.name} names {level['path']} as its first level, which is no array; write it again")
+    listed = image.get("axes")
+    if listed is None:
+        # Before 0.3 all images had these five.
+        listed = list("tczyx") if array.ndim == 5 else list(guess_axes(array.shape, array.dtype, path.name))
+    names = [str(axis["name"] if isinstance(axis, dict) else axis) for axis in listed]
+    units = {str(axis["name"]).lower(): axis.get("unit") for axis in listed if isinstance(axis, dict)}
+    factors = [
+        [float(factor) for factor in transform["scale"]]
+        for owner in (level, image)
+        for transform in owner.get("coordinateTransformations", ())
+        if transform.get("type") == "scale" and "scale" in transform
+    ]
+    spacing = None
+    if factors:
+        sizes = {
+            name.lower(): math.prod(scale[i] for scale in factors)
+            for i, name in enumerate(names)
+            if name.lower() in {"z", "y", "x"}
+        }
+        spacing = make_spacing(sizes, units)
+    return ImageFile(data=_source(array), axes="".join(names).upper(), spacing=spacing)

@@ -1,0 +1,119 @@
+"""NIfTI volumes, read one slice at a time, compressed or not."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tempfile
+import threading
+import weakref
+from typing import IO, TYPE_CHECKING, Any
+
+from napari_medsam2._axes import make_spacing
+from napari_medsam2._imagefile import ImageFile
+from napari_medsam2._sources import MappedArray, ScaledArray, Source, check_dtype
+from napari_medsam2.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["open_nifti"]
+
+# NIfTI's array is indexed (x, y, z, t, u) with x running fastest; u counts the channels of a vector.
+_AXES = "CTZYX"
+
+
+def open_nifti(path: Path) -> ImageFile:
+    """Open a NIfTI file; its array is turned to ``ZYX`` (``TZYX``, ``CTZYX``) without flipping or resampling.
+
+    Slice ``i``, row ``y`` and column ``x`` of the image are voxel ``(x, y, i)`` of the file, whatever its orientation,
+    so labels can be written back voxel for voxel.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.nii`` or ``.nii.gz`` file.
+
+    Returns
+    -------
+    ImageFile
+        The array, its spacing and ``affine``, a map from ``(x, y, z)`` voxels to the scanner's millimetres. Values are
+        scaled by the header's slope and intercept where it has them.
+
+    Raises
+    ------
+    InputError
+        If the header asks for what is no grey value (complex numbers, packed colours).
+    """
+    import nibabel
+
+    image = nibabel.load(path)
+    stored = image.dataobj
+    check_dtype(stored.dtype, path.name)
+    shape = tuple(int(size) for size in stored.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) == 5 and shape[3] == 1:
+        axes = "CZYX"
+        shape = (*shape[:3], shape[4])
+    elif 2 <= len(shape) <= 5:
+        axes = _AXES[-len(shape) :]
+    else:
+        raise InputError(f"{path.name} has shape {shape}; NIfTI volumes with 2 to 5 axes can be read")
+    gzipped = path.name.lower().endswith(".gz")
+    file = _Inflated(path) if gzipped else (lambda: path)
+    if not gzipped:
+        needed = int(stored.offset) + stored.dtype.itemsize * _count(shape)
+        if path.stat().st_size < needed:
+            raise InputError(
+                f"{path.name} is cut short: it ends at byte {path.stat().st_size} of {needed}; copy or export it again"
+            )
+    data: Source = MappedArray(file, int(stored.offset), shape[::-1], stored.dtype)
+    if (stored.slope, stored.inter) != (1.0, 0.0):
+        data = ScaledArray(data, float(stored.slope), float(stored.inter))
+    zooms = image.header.get_zooms()
+    unit = image.header.get_xyzt_units()[0]
+    sizes = {axis: float(zooms[i]) for i, axis in enumerate("xyz") if i < min(len(shape), len(zooms))}
+    spacing = make_spacing(sizes, None if unit == "unknown" else {"micron": "um"}.get(unit, unit))
+    return ImageFile(data=data, axes=axes, spacing=spacing, affine=image.affine)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+class _Inflated:
+    """A gzip file, inflated to a nameless temporary file at its first use: gzip itself cannot be read from the middle.
+
+    The system removes the file when the array is gone, or the program ends, however it ends.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self) -> IO[Any]:
+        """Return the inflated file, open for reading."""
+        with self._lock:
+            if self._file is None:
+                self._file = self._inflate()
+            return self._file
+
+    def _inflate(self) -> IO[bytes]:
+        inflated = tempfile.TemporaryFile()  # noqa: SIM115
+        try:
+            with gzip.open(self._path) as packed:
+                shutil.copyfileobj(packed, inflated, 1 << 20)
+            inflated.flush()
+        except EOFError:
+            inflated.close()
+            raise InputError(f"{self._path.name} is cut short; copy or export it again") from None
+        except BaseException:
+            inflated.close()
+            raise
+        weakref.finalize(self, inflated.close)
+        return inflated

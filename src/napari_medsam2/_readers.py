@@ -1,0 +1,282 @@
+"""Image files of every kind, opened without reading their pixels."""
+
+from __future__ import annotations
+
+import glob
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_medsam2._axes import guess_axes, leading
+from napari_medsam2._imagefile import ImageFile
+from napari_medsam2._sources import Key, MappedArray, check_dtype
+from napari_medsam2.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["CollectionItem", "list_images", "natural_key", "open_collection", "open_image"]
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+_TIFFS = (".tif", ".tiff", ".btf", ".tf8")
+_NIFTIS = (".nii", ".nii.gz")
+_KNOWN = "TIFF, OME-TIFF, OME-Zarr, NIfTI (.nii, .nii.gz), PNG, JPEG, BMP and .npy"
+
+
+def open_image(path: Path) -> ImageFile:
+    """Open one image file, or the folder of an OME-Zarr image.
+
+    Parameters
+    ----------
+    path : Path
+        What to open; its suffix says the format.
+
+    Returns
+    -------
+    ImageFile
+        The image, unread.
+
+    Raises
+    ------
+    InputError
+        If the format is unknown or the file cannot be understood.
+    """
+    from napari_medsam2._ngff import is_zarr, open_zarr
+
+    opener = open_zarr if path.is_dir() and is_zarr(path) else _opener(path)
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path.name} is empty; copy or export it again")
+    try:
+        return opener(path)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"cannot read {path.name}: {reason(error)}; check that it is whole, or export it again"
+        ) from error
+
+
+def _opener(path: Path) -> Callable[[Path], ImageFile]:
+    from napari_medsam2._nifti import open_nifti
+    from napari_medsam2._tiff import open_tiff
+
+    name = path.name.lower()
+    if name.endswith(_TIFFS):
+        return open_tiff
+    if name.endswith(_PICTURES):
+        return _open_picture
+    if name.endswith(_NIFTIS):
+        return open_nifti
+    if name.endswith(".npy"):
+        return _open_npy
+    if name.endswith((".dcm", ".dicom")):
+        raise InputError(f"cannot read {path.name}: DICOM is not supported; convert the series to NIfTI first")
+    raise InputError(f"cannot read {path.name}: its format is not known; use {_KNOWN}")
+
+
+def reason(error: BaseException) -> str:
+    """Return an error's message as a part of one sentence."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.rstrip(".;:") if len(text) <= 200 else text[:199] + "…"
+
+
+def _open_npy(path: Path) -> ImageFile:
+    import numpy as np
+
+    try:
+        stored: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        if "object" in str(error).lower():
+            raise InputError(
+                f"{path.name} holds Python objects, not numbers; save it as an array of numbers"
+            ) from error
+        raise
+    dtype = check_dtype(stored.dtype, path.name)
+    data = MappedArray(lambda: path, stored.offset, stored.shape, stored.dtype, fortran=not stored.flags.c_contiguous)
+    return ImageFile(data=data, axes=guess_axes(stored.shape, dtype, path.name))
+
+
+class _Picture:
+    """A PNG, JPEG or BMP file, decoded when it is indexed."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], deep: bool) -> None:
+        self._path = path
+        self._deep = deep
+        self.shape = shape
+        self.dtype = dtype
+
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        """Return the part at ``key``."""
+        import numpy as np
+
+        if self._deep:
+            import imagecodecs
+
+            pixels: NDArray[Any] = imagecodecs.png_decode(self._path.read_bytes())
+            pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 2 else pixels
+        else:
+            from PIL import Image
+
+            with Image.open(self._path) as picture:
+                mode = _plain_mode(picture.mode)
+                pixels = np.asarray(picture if mode == picture.mode else picture.convert(mode))
+        if pixels.shape != self.shape:
+            raise ValueError(f"it has shape {pixels.shape} instead of {self.shape}")
+        return pixels[key].astype(self.dtype, copy=False)
+
+
+def _plain_mode(mode: str) -> str:
+    """Return the mode of Pillow's in which a picture of this mode is read: grey without alpha, or RGB(A)."""
+    if mode in {"1", "L", "I", "F", "RGB", "RGBA"} or mode.startswith("I;16"):
+        return mode
+    return {"LA": "L", "La": "L", "PA": "RGBA", "RGBa": "RGBA"}.get(mode, "RGB")
+
+
+def _open_picture(path: Path) -> ImageFile:
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        width, height = picture.size
+        mode = _plain_mode(picture.mode)
+    with path.open("rb") as stream:
+        head = stream.read(26)
+    # Pillow reduces PNG colours and transparencies of 16 bits to 8.
+    deep = head.startswith(b"\x89PNG") and head[24] == 16
+    channels = {0: 1, 2: 3, 4: 1, 6: 4}.get(head[25], 1) if deep else {"RGB": 3, "RGBA": 4}.get(mode, 1)
+    kind = (
+        "uint16" if deep or mode.startswith("I;16") else {"1": "bool", "I": "int32", "F": "float32"}.get(mode, "uint8")
+    )
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    return ImageFile(data=_Picture(path, shape, np.dtype(kind), deep), axes="YX" if channels == 1 else "YXC")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CollectionItem:
+    """One image file of a collection. Only what its header says is kept; it is opened anew for each read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    axes : str
+        ``YX`` or ``YX`` and ``C``.
+    shape : tuple of int
+        Length of each axis.
+    dtype : numpy.dtype
+        Type of a pixel.
+    """
+
+    path: Path
+    axes: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        """Return the part at ``key``."""
+        import numpy as np
+
+        image = _without_singles(open_image(self.path))
+        if image.data.shape != self.shape or image.axes != self.axes:
+            raise InputError(
+                f"{self.path.name} has changed: it had shape {self.shape} and has {image.data.shape}; open it again"
+            )
+        return np.asarray(image.data[key])
+
+
+def _without_singles(image: ImageFile) -> ImageFile:
+    """Drop leading axes of length 1, which many programs write around a single picture."""
+    from napari_medsam2._sources import match_axes
+
+    kept = "".join(
+        letter
+        for letter, size in zip(image.axes, image.data.shape, strict=True)
+        if size > 1 or letter not in leading(image.axes)
+    )
+    return ImageFile(data=match_axes(image.data, image.axes, kept), axes=kept, spacing=image.spacing)
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Return a key that sorts ``img2`` before ``img10``."""
+    parts = re.split(r"(\d+)", name.casefold())
+    return [(0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts)]
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Return the image files directly in a folder, in natural order; hidden and other files are passed over.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    found = [
+        path
+        for path in folder.iterdir()
+        if path.name.lower().endswith(_TIFFS + _PICTURES) and not path.name.startswith(".") and path.is_file()
+    ]
+    if not found:
+        raise InputError(f"the folder {folder} holds no image; put TIFF, PNG, JPEG or BMP files in it")
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def match_glob(pattern: str) -> list[Path]:
+    """Return the files that match a pattern, in natural order.
+
+    Raises
+    ------
+    InputError
+        If none does.
+    """
+    found = [Path(name) for name in glob.glob(pattern, recursive=True)]
+    files = [path for path in found if path.is_file()]
+    if not files:
+        raise InputError(f"no file matches {pattern}; check the folder and the pattern")
+    return sorted(files, key=lambda path: natural_key(str(path)))
+
+
+def open_collection(paths: Sequence[Path]) -> list[CollectionItem]:
+    """Open many image files, each of which is one picture.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The files.
+
+    Returns
+    -------
+    list of CollectionItem
+        In the same order.
+
+    Raises
+    ------
+    InputError
+        If any file cannot be read, naming those that cannot, or is a stack.
+    """
+    items: list[CollectionItem] = []
+    failed: list[tuple[str, str]] = []
+    for path in paths:
+        try:
+            image = _without_singles(open_image(path))
+        except InputError as error:
+            failed.append((path.name, str(error)))
+            continue
+        if leading(image.axes):
+            raise InputError(
+                f"{path.name} is a stack of its own, with axes {image.axes} and shape {image.data.shape}; "
+                f"open it alone, or put only single pictures in the folder"
+            )
+        dtype = check_dtype(image.data.dtype, path.name)
+        items.append(CollectionItem(path, image.axes, tuple(image.data.shape), dtype))
+    if failed:
+        if len(paths) == 1:
+            raise InputError(failed[0][1])
+        names = ", ".join(name for name, _ in failed[:5]) + (", …" if len(failed) > 5 else "")
+        raise InputError(
+            f"cannot read {len(failed)} of {len(paths)} images ({names}); repair or remove them and try again"
+        )
+    return items

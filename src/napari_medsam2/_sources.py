@@ -1,0 +1,218 @@
+"""Array-likes that read no more than they are asked for, and hold no file open between two reads."""
+
+from __future__ import annotations
+
+import threading
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from napari_medsam2.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Key", "MappedArray", "Rearranged", "ScaledArray", "Source", "full_key", "check_dtype", "match_axes"]
+
+Key = tuple["int | slice", ...]
+
+
+class Source(Protocol):
+    """What a stack reads from: numpy, dask and zarr arrays have this, and so have the readers of this package."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a pixel."""
+        ...
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """Return the part at ``key``: an integer or a full slice for each axis."""
+        ...
+
+
+def full_key(key: Key, length: int) -> Key:
+    """Return ``key`` with a full slice for each axis that it does not mention."""
+    return key + (slice(None),) * (length - len(key))
+
+
+class MappedArray:
+    """An array that lies in a file as it is: uncompressed TIFF, NIfTI, npy.
+
+    The file is mapped for each read and unmapped after it, so that the memory in use does not grow with what was read,
+    threads need not share a position, and the file can be replaced or deleted in between.
+
+    Parameters
+    ----------
+    file : callable
+        Returns the path, or an open file without a name.
+    offset : int
+        Bytes before the first pixel.
+    shape : tuple of int
+        Length of each axis.
+    dtype : numpy.dtype
+        As stored, with its byte order.
+    fortran : bool
+        Whether the first axis is the one that runs fastest.
+    """
+
+    def __init__(
+        self,
+        file: Callable[[], Path | IO[bytes]],
+        offset: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        *,
+        fortran: bool = False,
+    ) -> None:
+        self._file = file
+        self._offset = offset
+        self._stored = dtype
+        self._order = "F" if fortran else "C"
+        self._lock = threading.Lock()
+        self.shape = shape
+        self.dtype = dtype.newbyteorder("=")
+
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        """Return a copy of the part at ``key``, in native byte order."""
+        import numpy as np
+
+        file = self._file()
+        with self._lock:
+            view: np.memmap[Any, Any] = np.memmap(
+                file,
+                dtype=self._stored,
+                mode="r",
+                offset=self._offset,
+                shape=self.shape,
+                order=self._order,  # type: ignore[arg-type]
+            )
+        return np.array(view[key], dtype=self.dtype)
+
+
+class ScaledArray:
+    """Stored numbers times a slope plus an intercept, as NIfTI has them, in floats that hold them exactly enough.
+
+    Parameters
+    ----------
+    source : Source
+        The stored numbers.
+    slope, intercept : float
+        ``value = slope · stored + intercept``.
+    """
+
+    def __init__(self, source: Source, slope: float, intercept: float) -> None:
+        import numpy as np
+
+        self._source = source
+        self._slope = slope
+        self._intercept = intercept
+        small = source.dtype.itemsize <= 2 or source.dtype == "float32"
+        self.dtype: np.dtype[Any] = np.dtype("float32" if small else "float64")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self._source.shape
+
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        """Return the part at ``key``."""
+        import numpy as np
+
+        values = np.asarray(self._source[key], dtype=np.float64)
+        return (values * self._slope + self._intercept).astype(self.dtype)
+
+
+class Rearranged:
+    """A source without some of its axes of length 1, or with new ones.
+
+    Parameters
+    ----------
+    source : Source
+        What is read.
+    axes : tuple of int or None
+        For each axis of this array its number in the source, increasing; None for a new one of length 1.
+    """
+
+    def __init__(self, source: Source, axes: tuple[int | None, ...]) -> None:
+        self._source = source
+        self._axes = axes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return tuple(1 if axis is None else self._source.shape[axis] for axis in self._axes)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a pixel."""
+        return self._source.dtype
+
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        """Return the part at ``key``."""
+        import numpy as np
+
+        whole = full_key(key, len(self._axes))
+        inner: list[int | slice] = [0] * len(self._source.shape)
+        for axis, part in zip(self._axes, whole, strict=True):
+            if axis is not None:
+                inner[axis] = part
+        found = np.asarray(self._source[tuple(inner)])
+        kept = [axis for axis, part in zip(self._axes, whole, strict=True) if isinstance(part, slice)]
+        return np.expand_dims(found, tuple(i for i, axis in enumerate(kept) if axis is None))
+
+
+def match_axes(source: Source, own: str, wanted: str) -> Source:
+    """Bring a file's array to the number of axes that a person asked for, where that is not ambiguous.
+
+    Axes of length 1 that were not asked for go (a 5-D file with one time point and one channel opened as ``ZYX``), and
+    axes that the file does not have come with length 1 (a single picture opened as a stack, ``ZYX``).
+
+    Parameters
+    ----------
+    source : Source
+        The file's array.
+    own : str
+        Its axes, as the file has them.
+    wanted : str
+        The axes asked for.
+
+    Returns
+    -------
+    Source
+        ``source`` itself where the numbers of axes agree, or where nothing could be done.
+    """
+    if len(wanted) < len(own):
+        surplus = len(own) - len(wanted)
+        single = [i for i, letter in enumerate(own) if source.shape[i] == 1 and letter not in wanted]
+        if len(single) >= surplus:
+            return Rearranged(source, tuple(i for i in range(len(own)) if i not in single[:surplus]))
+    elif len(wanted) > len(own) and "".join(letter for letter in wanted if letter in own) == own:
+        return Rearranged(source, tuple(own.index(letter) if letter in own else None for letter in wanted))
+    return source
+
+
+def check_dtype(dtype: Any, what: str) -> np.dtype[Any]:
+    """Return ``dtype`` as a native numpy type, if it can be the type of a pixel.
+
+    Raises
+    ------
+    InputError
+        If it is not bool, integer or float.
+    """
+    import numpy as np
+
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        raise InputError(f"{what} has pixels of type {dtype}; convert it to a numpy array of numbers first") from None
+    if found.kind not in "buif":
+        hint = "take its magnitude or real part" if found.kind == "c" else "convert it to integers or floats"
+        raise InputError(f"{what} has pixels of type {found}, which is no grey value; {hint}")
+    return found.newbyteorder("=")

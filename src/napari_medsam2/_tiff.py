@@ -1,0 +1,266 @@
+"""TIFF in its dialects (plain, tifffile's, ImageJ, OME), one page at a time."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from napari_medsam2._axes import guess_axes, make_spacing
+from napari_medsam2._imagefile import ImageFile
+from napari_medsam2._sources import Key, MappedArray, full_key
+from napari_medsam2.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import tifffile
+    from numpy.typing import NDArray
+
+__all__ = ["open_tiff"]
+
+# Dialects that may hold several images of which only the first is the data: label and overview pictures, pyramids.
+_PLAIN = frozenset({"shaped", "generic", "uniform"})
+
+
+def open_tiff(path: Path) -> ImageFile:
+    """Open a TIFF, OME-TIFF or ImageJ TIFF without reading its pixels.
+
+    Axes and spacing are what the file says: OME-XML, ImageJ's metadata, or the axes that tifffile wrote. Of an OME-TIFF
+    or a slide scanner's file with several images the first is taken, at full resolution; the pages of a plain TIFF
+    are one stack.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    ImageFile
+        Its array, axes and spacing.
+
+    Raises
+    ------
+    InputError
+        If the file is no TIFF, is cut short, or holds pages that differ.
+    """
+    import tifffile
+
+    # Without this the remarks of tifffile about odd tags reach a person's terminal.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
+    with tifffile.TiffFile(path) as tif:
+        chosen = _choose_series(tif, path)
+        first = chosen[0]
+        for page in (first.keyframe, _last_page(chosen[-1])):
+            if page is not None:
+                _check_complete(page, path)
+        shape = tuple(first.shape)
+        axes = _axes(first)
+        if len(chosen) > 1:
+            shape = (len(chosen), *shape)
+            axes = "Z" + axes
+        return ImageFile(
+            data=_pixels(path, tif, chosen, shape),
+            axes=axes,
+            spacing=_spacing(tif, first),
+        )
+
+
+def _choose_series(tif: tifffile.TiffFile, path: Path) -> list[tifffile.TiffPageSeries]:
+    """Return the one series that is the image, or the many that are its pages."""
+    every = list(tif.series)
+    if not every:
+        raise InputError(f"{path.name} holds no image; check that it is the file you meant")
+    if every[0].kind not in _PLAIN:
+        return every[:1]
+    kept = [s for s in every if not s.keyframe.is_reduced and not s.keyframe.is_mask] or every[:1]
+    kinds = {(tuple(s.shape), s.dtype.str, s.axes) for s in kept}
+    if len(kinds) == 1 and (len(kept) == 1 or kept[0].axes in {"YX", "YXS"}):
+        return kept
+    shapes = ", ".join(str(tuple(s.shape)) for s in kept[:3]) + (", …" if len(kept) > 3 else "")
+    raise InputError(
+        f"{path.name} holds {len(kept)} images that differ ({shapes}); save each as a file and open the folder"
+    )
+
+
+def _last_page(series: tifffile.TiffPageSeries) -> Any:
+    return series.pages[len(series.pages) - 1]
+
+
+def _check_complete(page: Any, path: Path) -> None:
+    """Raise InputError where the file ends before this page's pixels do, which decoders read as black."""
+    size = page.parent.filehandle.size
+    ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
+    if ends and max(ends) > size:
+        raise InputError(
+            f"{path.name} is cut short: it ends at byte {size} of at least {max(ends)}; copy or export it again"
+        )
+
+
+def _axes(series: tifffile.TiffPageSeries) -> str:
+    """Translate tifffile's axis letters to ours."""
+    letters = series.axes
+    shape = tuple(series.shape)
+    if series.kind == "shaped" and "S" in letters and not letters.endswith("S") and not _says_axes(series):
+        # tifffile stores an array of 3 or 4 pages as the planes of one colour picture unless it is told not to.
+        return guess_axes(shape, series.dtype)
+    if set(letters) <= set("QIYX"):
+        return guess_axes(shape, series.dtype)
+    ours = [{"S": "C", "P": "N", "M": "N", "V": "N"}.get(letter, letter) for letter in letters]
+    # Letters that say nothing become depth, then time, then image number, from the inside out.
+    free = [letter for letter in "ZTN" if letter not in ours]
+    for i in range(len(ours) - 1, -1, -1):
+        if ours[i] not in "TZNYXC" or ours.count(ours[i]) > 1:
+            ours[i] = free.pop(0) if free else ours[i]
+    return "".join(ours)
+
+
+def _says_axes(series: tifffile.TiffPageSeries) -> bool:
+    metadata = series.parent.shaped_metadata if series.parent is not None else None
+    return bool(metadata and metadata[0].get("axes"))
+
+
+def _pixels(
+    path: Path, tif: tifffile.TiffFile, chosen: Sequence[tifffile.TiffPageSeries], shape: tuple[int, ...]
+) -> MappedArray | _PagedArray | _VolumeArray:
+    first = chosen[0]
+    keyframe = first.keyframe
+    if len(chosen) == 1 and keyframe.compression == 1 and first.dataoffset is not None:
+        end = first.dataoffset + math.prod(shape) * first.dtype.itemsize
+        if end > tif.filehandle.size:
+            raise InputError(
+                f"{path.name} is cut short: it ends at byte {tif.filehandle.size} of {end}; copy or export it again"
+            )
+        return MappedArray(lambda: path, first.dataoffset, shape, first.dtype.newbyteorder(tif.byteorder))
+    page_shape = tuple(keyframe.shape)
+    if shape[len(shape) - len(page_shape) :] != page_shape:
+        raise InputError(
+            f"{path.name} has pages of shape {page_shape} in an image of shape {shape}, which this program cannot "
+            f"read in parts; save it again as a plain TIFF or OME-TIFF"
+        )
+    if len(chosen) == 1 and len(first.pages) == 1 and keyframe.imagedepth > 1:
+        return _VolumeArray(path, shape, first.dtype)
+    return _PagedArray(path, chosen, shape, first.dtype, len(page_shape))
+
+
+class _PagedArray:
+    """The pages of a TIFF as one array; only the pages asked for are read, and decoded."""
+
+    def __init__(
+        self,
+        path: Path,
+        chosen: Sequence[tifffile.TiffPageSeries],
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        page_axes: int,
+    ) -> None:
+        self._path = path
+        self._chosen = chosen
+        self._lead = len(shape) - page_axes
+        self._lock = threading.Lock()
+        self.shape = shape
+        self.dtype = dtype.newbyteorder("=")
+
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        """Return the part at ``key``."""
+        import numpy as np
+
+        whole = full_key(key, len(self.shape))
+        counts = self.shape[: self._lead]
+        numbers = np.arange(math.prod(counts)).reshape(counts)[whole[: self._lead]]
+        inside = whole[self._lead :]
+        planes = [self._page(int(number))[inside] for number in numbers.flat]
+        return np.stack(planes).reshape(numbers.shape + planes[0].shape) if numbers.ndim else planes[0]
+
+    def _page(self, number: int) -> NDArray[Any]:
+        import numpy as np
+
+        with self._lock, _reopened(self._chosen[0].parent):
+            page: Any
+            if len(self._chosen) > 1:
+                page = self._chosen[number].pages[0]
+            else:
+                page = self._chosen[0].pages[number]
+            if page is None:
+                raise InputError(
+                    f"{self._path.name} has no plane {number}; put the other files of the data set beside it"
+                )
+            with _reopened(page.parent):
+                _check_complete(page, self._path)
+                return np.asarray(page.asarray(), dtype=self.dtype)
+
+
+class _VolumeArray:
+    """A page with a depth of its own, in blocks that span slices: only the blocks that are met are decoded."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._path = path
+        self.shape = shape
+        self.dtype = dtype.newbyteorder("=")
+
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        """Return the part at ``key``."""
+        import numpy as np
+        import tifffile
+        import zarr
+
+        with tifffile.TiffFile(self._path) as tif, tif.series[0].aszarr() as store:
+            return np.asarray(zarr.open_array(store, mode="r")[key], dtype=self.dtype)
+
+
+@contextmanager
+def _reopened(tif: Any) -> Iterator[None]:
+    """Open a file that was opened before, for one read; leave it open if it was."""
+    handle = tif.filehandle
+    if not handle.closed:
+        yield
+        return
+    handle.open()
+    try:
+        yield
+    finally:
+        handle.close()
+
+
+def _spacing(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> dict[str, float | str] | None:
+    if series.kind == "ome" and tif.ome_metadata:
+        return _ome_spacing(tif.ome_metadata)
+    if series.kind == "imagej" and tif.imagej_metadata:
+        return _imagej_spacing(tif.imagej_metadata, series.keyframe)
+    return None
+
+
+def _ome_spacing(xml: str) -> dict[str, float | str] | None:
+    # tifffile has parsed this text before, from the same file; expat has no network and bounds entity expansion.
+    from xml.etree import ElementTree
+
+    pixels = ElementTree.fromstring(xml).find("{*}Image/{*}Pixels")  # noqa: S314
+    if pixels is None:
+        return None
+    sizes = {axis.lower(): _number(pixels.get(f"PhysicalSize{axis}")) for axis in "ZYX"}
+    # The OME schema's default unit.
+    return make_spacing(sizes, {axis: pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm") for axis in sizes})
+
+
+def _imagej_spacing(metadata: dict[str, Any], page: Any) -> dict[str, float | str] | None:
+    unit = str(metadata.get("unit", ""))
+    if unit in {"", "pixel", "pixels"}:
+        # Without a unit the resolution is a default for printing.
+        return None
+    tags = {axis: page.tags.get(f"{axis.upper()}Resolution") for axis in ("y", "x")}
+    sizes = {
+        axis: tag.value[1] / tag.value[0] if tag is not None and tag.value[0] else None for axis, tag in tags.items()
+    }
+    return make_spacing({"z": _number(metadata.get("spacing")), **sizes}, unit)
+
+
+def _number(text: Any) -> float | None:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None

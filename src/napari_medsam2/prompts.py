@@ -1,0 +1,257 @@
+"""Prompts: what a person says of one object on one slice, and the file that holds them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_medsam2._files import write_text
+from napari_medsam2.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from napari_medsam2.geometry import Box
+    from napari_medsam2.stack import ImageStack
+
+__all__ = ["Prompt", "SlicePrompt", "check_box", "check_mask", "check_points", "load_prompts", "save_prompts"]
+
+_FORMAT, _VERSION = "napari-medsam2-prompts", 1
+
+
+def _no_points() -> np.ndarray:
+    return np.zeros((0, 2), np.float64)
+
+
+def _no_labels() -> np.ndarray:
+    return np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlicePrompt:
+    """All prompts of one object on one slice, in slice coordinates.
+
+    Parameters
+    ----------
+    points : ndarray
+        ``(P, 2)`` float64 ``(y, x)``; clicks and the samples of scribbles.
+    labels : ndarray
+        ``(P,)`` int64: 1 positive, 0 negative.
+    box : tuple of float, optional
+        Edges ``(y0, x0, y1, x1)``.
+    mask : ndarray, optional
+        ``(H, W)`` bool; taken as it is, it overrides the others.
+    corrects : bool
+        Whether the slice had a propagated mask when it was prompted.
+    """
+
+    points: np.ndarray = field(default_factory=_no_points)
+    labels: np.ndarray = field(default_factory=_no_labels)
+    box: Box | None = None
+    mask: np.ndarray | None = None
+    corrects: bool = False
+
+    def with_points(self, points: np.ndarray, labels: np.ndarray) -> SlicePrompt:
+        """Add clicks."""
+        return replace(
+            self, points=np.concatenate([self.points, points]), labels=np.concatenate([self.labels, labels]), mask=None
+        )
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was said."""
+        return not len(self.points) and self.box is None and self.mask is None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompt:
+    """One entry of a prompts file: an object, a slice and what was said.
+
+    Parameters
+    ----------
+    label : int
+        The object's value in the labels; 1 or more.
+    index : int
+        The slice.
+    content : SlicePrompt
+        Points, a box or a mask.
+    """
+
+    label: int
+    index: int
+    content: SlicePrompt
+
+
+def check_points(points: Any, labels: Any, shape: tuple[int, int], where: str = "") -> tuple[np.ndarray, np.ndarray]:
+    """Validate clicks against a slice ``(H, W)``; ``(P, 2)`` float64 and ``(P,)`` int64.
+
+    Raises
+    ------
+    InputError
+        If there are none, the shapes do not fit, a value is not a number or a point lies outside the slice.
+    """
+    try:
+        array = np.asarray(points, dtype=np.float64)
+        marks = np.asarray(labels, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"points{where} must be a list of [y, x] pairs of numbers, and labels a list of 1 and 0") from error
+    if array.size == 0:
+        raise InputError(f"no points given{where}; give at least one [y, x]")
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise InputError(f"points{where} must be a list of [y, x] pairs, not an array of shape {array.shape}")
+    if marks.shape != (len(array),):
+        raise InputError(f"{len(array)} points{where} need {len(array)} labels (1 positive, 0 negative), not {marks.size}")
+    if not np.isin(marks, (0, 1)).all():
+        raise InputError(f"point labels{where} must be 1 (positive) or 0 (negative), not {marks.tolist()}")
+    for y, x in array:
+        inside = -0.5 <= y <= shape[0] - 0.5 and -0.5 <= x <= shape[1] - 0.5
+        if not inside:
+            raise InputError(
+                f"point ({y:g}, {x:g}){where} lies outside the slice of {shape[0]} rows and {shape[1]} columns"
+            )
+    return array, marks.astype(np.int64)
+
+
+def check_box(box: Any, shape: tuple[int, int], where: str = "") -> Box:
+    """Validate a box against a slice ``(H, W)`` and clip it to the slice.
+
+    Raises
+    ------
+    InputError
+        If it is not four numbers, has no extent, or lies outside the slice.
+    """
+    try:
+        values = [float(v) for v in box]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a box{where} must be four numbers [y0, x0, y1, x1]") from error
+    if len(values) != 4 or not all(math.isfinite(v) for v in values):
+        raise InputError(f"a box{where} must be four finite numbers [y0, x0, y1, x1], not {values}")
+    y0, x0, y1, x1 = values
+    y0, y1, x0, x1 = min(y0, y1), max(y0, y1), min(x0, x1), max(x0, x1)
+    if y0 >= shape[0] - 0.5 or x0 >= shape[1] - 0.5 or y1 <= -0.5 or x1 <= -0.5:
+        raise InputError(f"box {values}{where} lies outside the slice of {shape[0]} rows and {shape[1]} columns")
+    y0, x0 = max(y0, -0.5), max(x0, -0.5)
+    y1, x1 = min(y1, shape[0] - 0.5), min(x1, shape[1] - 0.5)
+    if y1 - y0 < 1 or x1 - x0 < 1:
+        raise InputError(f"box {values}{where} is less than one pixel wide or high; drag a box around the object")
+    return y0, x0, y1, x1
+
+
+def check_mask(mask: Any, shape: tuple[int, int], where: str = "") -> np.ndarray:
+    """Validate a mask against a slice; ``(H, W)`` bool, a copy.
+
+    Raises
+    ------
+    InputError
+        If its shape is not the slice's, its values are not numbers, or it is empty.
+    """
+    array = np.asarray(mask)
+    if array.shape != tuple(shape):
+        raise InputError(f"a mask{where} of shape {array.shape} does not fit the slice, which is {tuple(shape)}")
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"a mask{where} must be bool or numbers, not {array.dtype}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError(f"a mask{where} holds NaN or infinity; give zeros outside the object")
+    out = array != 0
+    if not out.any():
+        raise InputError(f"the mask{where} is empty; paint the object first")
+    return out
+
+
+def load_prompts(path: str | Path, stack: ImageStack) -> list[Prompt]:
+    """Read a prompts file and check it against the stack.
+
+    Raises
+    ------
+    InputError
+        Naming the entry and what is wrong with it.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError(f"no prompts file at {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the prompts file {path}: {error}") from error
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(data, dict) or data.get("format") != _FORMAT:
+        raise InputError(f'{path} is not a prompts file: it must be an object with "format": "{_FORMAT}"')
+    if data.get("version") != _VERSION:
+        raise InputError(f"{path} has version {data.get('version')!r}; this program reads version {_VERSION}")
+    entries = data.get("prompts")
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f'{path} holds no prompts; "prompts" must be a list with at least one entry')
+    return [_entry(e, f" in prompt {i + 1} of {path.name}", path.parent, stack) for i, e in enumerate(entries)]
+
+
+def _entry(entry: Any, where: str, folder: Path, stack: ImageStack) -> Prompt:
+    if not isinstance(entry, dict):
+        raise InputError(f"an entry{where} must be an object, not {type(entry).__name__}")
+    label = entry.get("object")
+    if not isinstance(label, int) or isinstance(label, bool) or label < 1:
+        raise InputError(f'"object"{where} must be a whole number of 1 or more, not {label!r}')
+    if "image" in entry:
+        index = stack.index_of(str(entry["image"]))
+    else:
+        index = entry.get("index")
+        if not isinstance(index, int) or isinstance(index, bool):
+            raise InputError(f'"index"{where} must be a whole number, not {index!r}')
+        if not 0 <= index < len(stack):
+            raise InputError(f"slice {index}{where} does not exist: the stack has slices 0 to {len(stack) - 1}")
+    shape = stack.slice_shape(index)
+    if sum(key in entry for key in ("box", "points", "mask")) == 0:
+        raise InputError(f'an entry{where} needs "box", "points" or "mask"')
+    content = SlicePrompt()
+    if "mask" in entry:
+        content = replace(content, mask=_read_mask(entry["mask"], where, folder, shape))
+    if "box" in entry:
+        content = replace(content, box=check_box(entry["box"], shape, where))
+    if "points" in entry:
+        marks = entry.get("labels", [1] * len(entry["points"]) if isinstance(entry["points"], list) else None)
+        points, labels = check_points(entry["points"], marks, shape, where)
+        content = replace(content, points=points, labels=labels)
+    return Prompt(label, index, content)
+
+
+def _read_mask(name: Any, where: str, folder: Path, shape: tuple[int, int]) -> np.ndarray:
+    from napari_medsam2.stack import ImageStack
+
+    if not isinstance(name, str):
+        raise InputError(f'"mask"{where} must be the name of an image file, not {name!r}')
+    stack = ImageStack.open(folder / name)
+    if len(stack) != 1:
+        raise InputError(f"the mask file {name}{where} must hold one 2-D image, not {len(stack)} slices")
+    raw = stack.raw(0)
+    return check_mask(raw.max(2) if raw.ndim == 3 else raw, shape, where)
+
+
+def save_prompts(path: str | Path, prompts: Iterable[Prompt]) -> None:
+    """Write a prompts file; masks go into TIFF files beside it."""
+    import tifffile
+
+    from napari_medsam2._files import atomic_path
+
+    path = Path(path)
+    entries: list[dict[str, Any]] = []
+    for number, prompt in enumerate(prompts):
+        entry: dict[str, Any] = {"object": prompt.label, "index": prompt.index}
+        content = prompt.content
+        if content.mask is not None:
+            name = f"{path.stem}-mask-{number}.tif"
+            with atomic_path(path.parent / name) as temporary:
+                tifffile.imwrite(temporary, content.mask.astype(np.uint8), compression="zlib")
+            entry["mask"] = name
+        if content.box is not None:
+            entry["box"] = list(content.box)
+        if len(content.points):
+            entry["points"], entry["labels"] = content.points.tolist(), content.labels.tolist()
+        entries.append(entry)
+    write_text(path, json.dumps({"format": _FORMAT, "version": _VERSION, "prompts": entries}, indent=1))

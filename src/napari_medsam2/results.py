@@ -1,0 +1,308 @@
+"""What the model, or a person, said of objects on slices; kept sparse and small."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_medsam2.geometry import Box, View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["LazyLabels", "ObjectResult", "Results", "SliceResult", "Source"]
+
+Source = Literal["prompt", "mask", "propagated"]
+"""Where a mask came from: the model from a prompt, a person, or the model from the memory bank."""
+
+_SCALE = 8.0
+"""Logits are stored in eighths: enough for order among objects and for a smooth outline."""
+_CERTAIN = 127
+"""The stored logit of pixels that a person painted: no prediction outweighs them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectResult:
+    """One object on one slice.
+
+    Parameters
+    ----------
+    label : int
+        The object's value in the labels.
+    index : int
+        The slice.
+    shape : tuple of int
+        ``(H, W)`` of the slice.
+    top, left : int
+        First row and column of ``logits`` on the slice.
+    logits : ndarray
+        ``(h, w)`` int8, mask logits in eighths around the mask; outside of it the object is not. May be empty.
+    confidence : float
+        In [0, 1]: the predicted IoU times the probability that the object is there; where it is absent, the
+        probability of that.
+    object_score : float
+        In [0, 1]: the probability that the object is in the slice.
+    source : str
+        ``"prompt"``, ``"mask"`` or ``"propagated"``.
+    view : View, optional
+        The window that the model looked through; None for painted masks.
+    """
+
+    label: int
+    index: int
+    shape: tuple[int, int]
+    top: int
+    left: int
+    logits: np.ndarray
+    confidence: float
+    object_score: float
+    source: Source
+    view: View | None = None
+
+    @classmethod
+    def from_logits(
+        cls,
+        label: int,
+        index: int,
+        shape: tuple[int, int],
+        placed: tuple[int, int, np.ndarray],
+        iou: float,
+        object_score: float,
+        source: Source,
+        view: View | None,
+    ) -> ObjectResult:
+        """Make a result of logits that `View.paste` placed on the slice; an object that is absent has no mask."""
+        top, left, logits = placed
+        if object_score < 0.5:
+            return cls(label, index, shape, 0, 0, _nothing(), 1 - object_score, object_score, source, view)
+        rows, columns = np.flatnonzero((logits > 0).any(1)), np.flatnonzero((logits > 0).any(0))
+        if not len(rows):
+            return cls(label, index, shape, 0, 0, _nothing(), 0.0, object_score, source, view)
+        # A rim of logits below zero is kept, so that the outline can be found between pixels.
+        y0, y1 = max(rows[0] - 2, 0), min(rows[-1] + 3, logits.shape[0])
+        x0, x1 = max(columns[0] - 2, 0), min(columns[-1] + 3, logits.shape[1])
+        eighths = np.clip(np.rint(logits[y0:y1, x0:x1] * _SCALE), -126, 126)
+        # Rounding to zero must not lose a pixel of the mask.
+        eighths = np.where((logits[y0:y1, x0:x1] > 0) & (eighths == 0), 1, eighths).astype(np.int8)
+        confidence = float(np.clip(iou * object_score, 0, 1))
+        return cls(
+            label, index, shape, int(top + y0), int(left + x0), eighths, confidence, object_score, source, view
+        )
+
+    @classmethod
+    def from_mask(cls, label: int, index: int, mask: np.ndarray) -> ObjectResult:
+        """Make a result of a mask ``(H, W)`` bool that a person gave; it is taken as it is."""
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        shape = (int(mask.shape[0]), int(mask.shape[1]))
+        if not len(rows):
+            return cls(label, index, shape, 0, 0, _nothing(), 1.0, 0.0, "mask")
+        piece = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        logits = np.where(piece, _CERTAIN, -_CERTAIN).astype(np.int8)
+        return cls(label, index, shape, int(rows[0]), int(columns[0]), logits, 1.0, 1.0, "mask")
+
+    @property
+    def mask(self) -> np.ndarray:
+        """``(H, W)`` bool."""
+        out = np.zeros(self.shape, bool)
+        h, w = self.logits.shape
+        out[self.top : self.top + h, self.left : self.left + w] = self.logits > 0
+        return out
+
+    @property
+    def probability(self) -> np.ndarray:
+        """``(H, W)`` float32 in [0, 1]; 0 beyond the stored rim."""
+        out = np.zeros(self.shape, np.float32)
+        h, w = self.logits.shape
+        values = 1 / (1 + np.exp(-self.logits.astype(np.float32) / _SCALE))
+        out[self.top : self.top + h, self.left : self.left + w] = values
+        return out
+
+    @property
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return int(np.count_nonzero(self.logits > 0))
+
+    @property
+    def box(self) -> Box | None:
+        """Edges of the tight box around the mask; None where it is empty."""
+        from napari_medsam2.geometry import mask_box
+
+        box = mask_box(self.logits > 0)
+        if box is None:
+            return None
+        return box[0] + self.top, box[1] + self.left, box[2] + self.top, box[3] + self.left
+
+
+def _nothing() -> np.ndarray:
+    return np.zeros((0, 0), np.int8)
+
+
+@dataclass(frozen=True, slots=True)
+class SliceResult:
+    """One slice with the objects that a prompt or a step of the propagation gave a mask.
+
+    Parameters
+    ----------
+    index : int
+        The slice.
+    objects : tuple of ObjectResult
+        At least one.
+    """
+
+    index: int
+    objects: tuple[ObjectResult, ...]
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The objects' values in the labels."""
+        return tuple(o.label for o in self.objects)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """``(H, W)`` bool: all objects of this result together."""
+        out = self.objects[0].mask
+        for other in self.objects[1:]:
+            out |= other.mask
+        return out
+
+    @property
+    def masks(self) -> dict[int, np.ndarray]:
+        """Each object's mask, ``(H, W)`` bool, by label."""
+        return {o.label: o.mask for o in self.objects}
+
+    @property
+    def confidence(self) -> float:
+        """The least confident object's confidence, in [0, 1]."""
+        return min(o.confidence for o in self.objects)
+
+    @property
+    def confidences(self) -> dict[int, float]:
+        """Each object's confidence, in [0, 1], by label."""
+        return {o.label: o.confidence for o in self.objects}
+
+
+class Results:
+    """All results of a session, compressed: a few hundred bytes an object and slice."""
+
+    def __init__(self) -> None:
+        self._slices: dict[int, dict[int, tuple[ObjectResult, bytes, tuple[int, int]]]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(s) for s in self._slices.values())
+
+    def put(self, result: ObjectResult) -> None:
+        """Store a result in place of what was known of that object on that slice."""
+        packed = zlib.compress(result.logits.tobytes(), 1)
+        h, w = result.logits.shape
+        bare = ObjectResult(
+            result.label, result.index, result.shape, result.top, result.left, _nothing(),
+            result.confidence, result.object_score, result.source, result.view,
+        )  # fmt: skip
+        self._slices.setdefault(result.index, {})[result.label] = (bare, packed, (h, w))
+
+    def get(self, label: int, index: int) -> ObjectResult | None:
+        """What is known of an object on a slice."""
+        entry = self._slices.get(index, {}).get(label)
+        return None if entry is None else _unpack(*entry)
+
+    def discard(self, label: int, index: int | None = None) -> None:
+        """Forget an object, on one slice or on all."""
+        for i in list(self._slices) if index is None else [index]:
+            if i in self._slices:
+                self._slices[i].pop(label, None)
+                if not self._slices[i]:
+                    del self._slices[i]
+
+    def indices(self, label: int | None = None) -> list[int]:
+        """The slices that hold a result (of one object), in order."""
+        return sorted(i for i, s in self._slices.items() if label is None or label in s)
+
+    def on(self, index: int) -> Iterator[ObjectResult]:
+        """All results on a slice, in order of their labels."""
+        for _, entry in sorted(self._slices.get(index, {}).items()):
+            yield _unpack(*entry)
+
+    def summary(self) -> Iterator[tuple[int, int, float, float, Source]]:
+        """``(index, label, confidence, object score, source)`` of everything, in order; without the masks."""
+        for index in sorted(self._slices):
+            for label in sorted(self._slices[index]):
+                bare = self._slices[index][label][0]
+                yield index, label, bare.confidence, bare.object_score, bare.source
+
+    def compose(self, index: int, shape: tuple[int, int], dtype: np.dtype[Any]) -> np.ndarray:
+        """Draw a slice's labels ``(H, W)``; where objects overlap the one with the higher logit has the pixel."""
+        out = np.zeros(shape, dtype)
+        best = np.zeros(shape, np.int8)
+        for result in self.on(index):
+            h, w = result.logits.shape
+            window = (slice(result.top, result.top + h), slice(result.left, result.left + w))
+            wins = result.logits > best[window]
+            out[window][wins] = result.label
+            best[window][wins] = result.logits[wins]
+        return out
+
+
+def _unpack(bare: ObjectResult, packed: bytes, size: tuple[int, int]) -> ObjectResult:
+    logits = np.frombuffer(zlib.decompress(packed), np.int8).reshape(size)
+    return ObjectResult(
+        bare.label, bare.index, bare.shape, bare.top, bare.left, logits,
+        bare.confidence, bare.object_score, bare.source, bare.view,
+    )  # fmt: skip
+
+
+class LazyLabels:
+    """A labels array that draws its slices when they are asked for.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Leading axes, then ``(H, W)``.
+    dtype : dtype
+        An integer type.
+    draw : callable
+        Takes the flat number of a slice, gives ``(H, W)``.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], draw: Callable[[int], np.ndarray]) -> None:
+        self.shape, self.dtype, self._draw = tuple(shape), np.dtype(dtype), draw
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return int(np.prod(self.shape))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        lead = self.shape[:-2]
+        if not lead:
+            return self._draw(0)[key]
+        numbers = np.arange(int(np.prod(lead))).reshape(lead)
+        key = key if isinstance(key, tuple) else (key,)
+        if any(k is Ellipsis for k in key):
+            at = next(i for i, k in enumerate(key) if k is Ellipsis)
+            missing = self.ndim - (len(key) - 1)
+            key = (*key[:at], *([slice(None)] * missing), *key[at + 1 :])
+        if len(key) > self.ndim:
+            raise IndexError(f"too many indices: the labels have {self.ndim} axes")
+        chosen = numbers[key[: len(lead)]]
+        if np.ndim(chosen) == 0:
+            return self._draw(int(chosen))[key[len(lead) :]]
+        flat = [self._draw(int(i)) for i in np.ravel(chosen)]
+        stack = np.stack(flat) if flat else np.zeros((0, *self.shape[-2:]), self.dtype)
+        out = stack.reshape(*np.shape(chosen), *self.shape[-2:])
+        return np.asarray(out[(slice(None),) * np.ndim(chosen) + key[len(lead) :]])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("the labels are drawn when asked for: they cannot be given without a copy")
+        return np.asarray(self[...], dtype=dtype)

@@ -1,0 +1,501 @@
+"""The image being annotated: ordered slices or unordered pictures, read one at a time."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+import operator
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_medsam2._axes import leading
+from napari_medsam2._intensity import (
+    MAX_PIXELS,
+    MAX_SLICES,
+    Window,
+    apply_window,
+    finite_range,
+    robust_window,
+    thin,
+)
+from napari_medsam2._layout import Pile, layout_of
+from napari_medsam2._readers import list_images, match_glob, open_collection, open_image, reason
+from napari_medsam2._sources import match_axes
+from napari_medsam2.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["ImageStack"]
+
+
+class ImageStack:
+    """Slices of an image, read lazily: one at a time, and only when asked for.
+
+    A *stack* is ordered (the depth of a volume, the frames of a film); a *collection* is not (the pictures of a folder).
+    Slices are numbered from 0 by ``index``, in the order of the leading axes. Reads are thread-safe as far as the array
+    that was given is; those of opened files are.
+
+    Parameters
+    ----------
+    data : array-like or sequence of array-like
+        A numpy, dask or zarr array, or anything with ``shape``, ``dtype`` and ``__getitem__``, bool, integer or float;
+        or a list of pictures, ``(H, W)`` or ``(H, W, C)``, of the same or of different sizes, which is a collection.
+    axes : str, optional
+        A letter for each axis: T time, Z depth, N image number, Y row, X column, C channel; such as ``"TZYX"``.
+        Guessed from shape and type where not given: ``YX``; ``YXC`` for 8-bit colour or ``ZYX``; ``ZYXC`` where the
+        last axis is 3 or 4 long, or ``TZYX``; likewise ``TZYXC`` or ``TZCYX``.
+    window : (float, float), optional
+        The values shown as black and as white, such as (-160, 240) Hounsfield units for the soft tissue of a CT.
+        Found from the data where not given, see `window`.
+    channel : int or sequence of int, optional
+        The channel to look at, or up to three, which become red, green and blue. Without it one channel is shown as
+        grey, two as the brighter of both at each pixel, three as red, green and blue, and of more the first three.
+    spacing : mapping, optional
+        Distance between pixel centres along ``"z"``, ``"y"``, ``"x"``, and their ``"unit"``.
+    name : str
+        What it is called.
+    names : sequence of str, optional
+        The names of the pictures of a collection, each different.
+
+    Raises
+    ------
+    InputError
+        If the data cannot be a stack: its type, shape, axes, or nothing but NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stack = ImageStack(np.zeros((5, 64, 48), dtype=np.uint16), axes="ZYX")
+    >>> len(stack), stack.shape, stack.pixels(0).shape
+    (5, (5, 64, 48), (3, 64, 48))
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        axes: str | None = None,
+        *,
+        window: tuple[float, float] | None = None,
+        channel: int | Sequence[int] | None = None,
+        spacing: Mapping[str, Any] | None = None,
+        name: str = "stack",
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self.name = name
+        self._layout = layout_of(data, axes, f"the image {name}" if name != "stack" else "the image")
+        self._length = math.prod(self._layout.lead)
+        self._fixed_window = None if window is None else _check_window(window)
+        self._channel = _check_channel(channel, [self._layout.channels(i) for i in self._kinds()])
+        self._spacing = _check_spacing(spacing)
+        self._names = _check_names(names, self._length)
+        self._affine: NDArray[Any] | None = None
+        self._path: Path | None = None
+        self._windows: dict[int, tuple[Window, ...]] = {}
+        self._lock = threading.Lock()
+        self._check_finite(data)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        axes: str | None = None,
+        window: tuple[float, float] | None = None,
+        channel: int | Sequence[int] | None = None,
+    ) -> ImageStack:
+        """Open an image file, a folder of images, or a glob.
+
+        Parameters
+        ----------
+        path : str or Path
+            TIFF, OME-TIFF or ImageJ TIFF; the folder of an OME-Zarr image (0.4, 0.5 and older); NIfTI (``.nii``,
+            ``.nii.gz``); PNG, JPEG, BMP; ``.npy``. A folder of TIFF, PNG, JPEG or BMP pictures, or a pattern such as
+            ``"cells/*.png"``, is a collection in natural order (2 before 10), or with ``axes="ZYX"`` or ``"TYX"`` a
+            stack.
+        axes, window, channel
+            As for `ImageStack`; axes and spacing are the file's own where it says them. Axes of length 1 may be left
+            out of ``axes`` or added.
+
+        Returns
+        -------
+        ImageStack
+            Nothing but headers has been read.
+
+        Raises
+        ------
+        InputError
+            If there is nothing at that path, or it cannot be read.
+        """
+        text = str(path)
+        place = Path(path).expanduser()
+        if place.is_file() or (place.is_dir() and _is_image_folder(place)):
+            return cls._open_one(place, axes, window, channel)
+        if place.is_dir():
+            files = list_images(place)
+        elif glob_like(text):
+            files = match_glob(str(place))
+        elif "://" in text:
+            raise InputError(f"cannot open {text}: only files on this computer can be opened; download it first")
+        else:
+            raise InputError(f"there is no file or folder {text}; check the path")
+        stack = cls(
+            open_collection(files),
+            axes,
+            window=window,
+            channel=channel,
+            name=place.name if place.is_dir() else place.parent.name or "collection",
+            names=_distinct_names(files),
+        )
+        stack._path = place
+        return stack
+
+    @classmethod
+    def _open_one(
+        cls,
+        path: Path,
+        axes: str | None,
+        window: tuple[float, float] | None,
+        channel: int | Sequence[int] | None,
+    ) -> ImageStack:
+        image = open_image(path)
+        data = image.data if axes is None else match_axes(image.data, image.axes, axes.upper())
+        stack = cls(
+            data, axes or image.axes, window=window, channel=channel, spacing=image.spacing, name=_short_name(path)
+        )
+        stack._affine = image.affine
+        stack._path = path
+        return stack
+
+    def __len__(self) -> int:
+        """Return the number of slices."""
+        return self._length
+
+    def __repr__(self) -> str:
+        """Return name, axes, sizes and type."""
+        sizes = "×".join(map(str, self.shape)) if self.uniform else f"{len(self)} pictures of different sizes"
+        return f"<ImageStack {self.name!r} {self.axes} {sizes} {self.dtype}>"
+
+    @property
+    def axes(self) -> str:
+        """The axes as given, guessed or said by the file, in capitals, such as ``TZYXC``."""
+        return self._layout.axes
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The image's own type; of pictures of several types, the one that holds them all."""
+        return self._layout.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The labels' shape: the leading axes, then rows and columns; ``(H, W)`` for a single picture.
+
+        Raises
+        ------
+        InputError
+            If the pictures of a collection differ in size.
+        """
+        self.require_uniform()
+        return self._layout.lead + self._layout.slice_shape(0)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all slices have the same height and width."""
+        return not isinstance(self._layout, Pile) or len({self.slice_shape(i) for i in range(len(self))}) == 1
+
+    def require_uniform(self) -> None:
+        """Raise InputError where the slices differ in size, so that no one array can hold their labels."""
+        if not self.uniform:
+            raise InputError(
+                f"the pictures of {self.name} differ in size, so their labels are no one array; "
+                f"take them picture by picture"
+            )
+
+    @property
+    def is_collection(self) -> bool:
+        """Whether the slices are unordered pictures: a folder, a glob, a list, or axes with ``N``."""
+        return "N" in self.axes
+
+    @property
+    def spacing(self) -> dict[str, Any] | None:
+        """Distance between pixel centres, ``{"z": 2.0, "y": 0.5, "x": 0.5, "unit": "um"}``, or None if unknown.
+
+        It holds the axes that are known. The unit is a short name (um, nm, mm, …), ``"pixel"`` where none is known.
+        """
+        return None if self._spacing is None else dict(self._spacing)
+
+    @property
+    def affine(self) -> NDArray[Any] | None:
+        """NIfTI's 4 × 4 map from voxels ``(x, y, z)``, in that order, to millimetres; None for other images."""
+        return None if self._affine is None else self._affine.copy()
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The pictures' file names, for a collection that has them."""
+        return self._names
+
+    @property
+    def path(self) -> Path | None:
+        """What was opened: a file, a folder or a pattern; None for an array."""
+        return self._path
+
+    def slice_shape(self, index: int) -> tuple[int, int]:
+        """Return ``(H, W)`` of one slice without reading it."""
+        return self._layout.slice_shape(self._check_index(index))
+
+    def unravel(self, index: int) -> tuple[int, ...]:
+        """Return a slice's coordinates along the leading axes: ``(t, z)`` for ``TZYX``, ``()`` for a picture."""
+        rest = self._check_index(index)
+        coordinates: list[int] = []
+        for size in reversed(self._layout.lead):
+            rest, coordinate = divmod(rest, size)
+            coordinates.append(coordinate)
+        return tuple(reversed(coordinates))
+
+    def ravel(self, coords: Sequence[int]) -> int:
+        """Return the number of the slice at these coordinates along the leading axes; the inverse of `unravel`.
+
+        Raises
+        ------
+        InputError
+            If there are too many or too few, or one is outside the stack.
+        """
+        lead = self._layout.lead
+        try:
+            whole = tuple(operator.index(coordinate) for coordinate in coords)
+        except TypeError:
+            raise InputError(f"slice coordinates {coords!r} must be whole numbers") from None
+        letters = leading(self.axes)
+        if len(whole) != len(lead) or any(not 0 <= c < size for c, size in zip(whole, lead, strict=True)):
+            raise InputError(
+                f"there is no slice at {whole}; give {len(lead)} numbers ({letters or 'none'}) within {lead}"
+            )
+        index = 0
+        for coordinate, size in zip(whole, lead, strict=True):
+            index = index * size + coordinate
+        return index
+
+    def runs(self) -> tuple[range, ...]:
+        """Return the groups of slices through which a mask can be followed from neighbour to neighbour.
+
+        All slices of a ``ZYX`` or ``TYX`` stack or a collection are one run. With more leading axes the mask is
+        followed along depth if there is one, else along time: a ``TZYX`` stack has one run for each time point.
+        """
+        lead = self._layout.lead
+        letters = leading(self.axes)
+        if not lead:
+            return (range(1),)
+        along = next(letters.index(letter) for letter in "ZTN" if letter in letters)
+        step = math.prod(lead[along + 1 :])
+        block = step * lead[along]
+        starts = (outer + inner for outer in range(0, self._length, block) for inner in range(step))
+        return tuple(range(start, start + block, step) for start in starts)
+
+    def index_of(self, name: str) -> int:
+        """Return the number of the picture with this file name.
+
+        Raises
+        ------
+        InputError
+            If there is none; the message names those that are alike.
+        """
+        if self._names is None:
+            raise InputError(f"{self.name} has no picture names; give the slice's number instead of {name!r}")
+        if name in self._names:
+            return self._names.index(name)
+        alike = difflib.get_close_matches(str(name), self._names, n=3)
+        hint = f"did you mean {', '.join(alike)}?" if alike else f"the first is {self._names[0]}"
+        raise InputError(f"there is no picture {name!r} in {self.name}; {hint}")
+
+    def raw(self, index: int) -> NDArray[Any]:
+        """Read one slice.
+
+        Parameters
+        ----------
+        index : int
+            Its number.
+
+        Returns
+        -------
+        ndarray
+            ``(H, W)`` or ``(H, W, C)``, in the image's own type and native byte order; a copy.
+
+        Raises
+        ------
+        InputError
+            If there is no such slice, or its file cannot be read (any more).
+        """
+        number = self._check_index(index)
+        try:
+            return self._layout.read(number, self.unravel(number))
+        except InputError:
+            raise
+        except Exception as error:
+            where = f"{self._names[number]} of {self.name}" if self._names else f"slice {number} of {self.name}"
+            raise InputError(
+                f"cannot read {where}: {reason(error)}; the file may be damaged, or changed since it was opened"
+            ) from error
+
+    def pixels(self, index: int) -> NDArray[Any]:
+        """Read one slice as a network sees it.
+
+        Parameters
+        ----------
+        index : int
+            Its number.
+
+        Returns
+        -------
+        ndarray
+            ``(3, H, W)`` float32 in [0, 1]: the intensity window applied, grey repeated three times, 8-bit colour as it
+            is, opacity dropped. NaN and infinities are 0.
+        """
+        import numpy as np
+
+        image = self.raw(index)
+        if image.ndim == 2:
+            image = image[..., None]
+        windows = self._windows_of(self._check_index(index), image)
+        shown = self._shown(index)
+        planes = [apply_window(image[..., c], w) for c, w in zip(shown, windows, strict=True)]
+        if len(planes) == 3:
+            return np.stack(planes)
+        plane = planes[0] if len(planes) == 1 else np.maximum(planes[0], planes[1])
+        return np.repeat(plane[None], 3, axis=0)
+
+    @property
+    def window(self) -> Window | None:
+        """The values shown as black and as white, where one window holds for all that is shown.
+
+        It is what was given as ``window``, else 0 and 255 for 8-bit colour, 0 and 1 for bool, else robust percentiles
+        (0.5 and 99.8, see `napari_medsam2._intensity`) of at most 32 slices and 2 million pixels, found at the first
+        use and kept. Both ends are equal for a constant image, which is shown as black. None where the
+        channels, or the pictures of a collection, have windows of their own: see `windows`.
+        """
+        if self.is_collection and self._fixed_window is None and len(self) > 1:
+            return None
+        found = set(self.windows(0))
+        return found.pop() if len(found) == 1 else None
+
+    def windows(self, index: int) -> tuple[Window, ...]:
+        """Return the window of each channel that is shown of one slice.
+
+        The slices of a stack share their windows; each picture of a collection has its own, since exposures differ.
+        Colours (``…YXC`` with 3 or 4 channels) share one, so that hues stay.
+
+        Raises
+        ------
+        InputError
+            If the image has no finite pixel.
+        """
+        return self._windows_of(self._check_index(index), None)
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of shape, type and every pixel, in hexadecimal; slices are read one after the other.
+
+        The same pixels in another file format have the same fingerprint.
+        """
+        import numpy as np
+
+        digest = hashlib.sha256()
+        digest.update(f"{self._layout.lead} {self.dtype.str.lstrip('<>=|')}".encode())
+        for index in range(len(self)):
+            image = self.raw(index)
+            digest.update(f"{image.shape} {image.dtype.str.lstrip('<>=|')}".encode())
+            digest.update(np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("<")).data)
+        return digest.hexdigest()
+
+    def _check_index(self, index: int) -> int:
+        try:
+            number = operator.index(index)
+        except TypeError:
+            raise InputError(f"a slice's number must be whole, not {index!r}") from None
+        if not 0 <= number < self._length:
+            raise InputError(f"there is no slice {number} in {self.name}; it has {self._length}, numbered from 0")
+        return number
+
+    def _kinds(self) -> range:
+        """The slices that may differ in their channels: the pictures of a pile, or just the first slice."""
+        return range(self._length) if isinstance(self._layout, Pile) else range(1)
+
+    def _shown(self, index: int) -> tuple[int, ...]:
+        """The numbers of the channels that are shown of one slice."""
+        channels = self._layout.channels(index)
+        if channels is None:
+            return (0,)
+        return self._channel if self._channel is not None else tuple(range(min(channels, 3)))
+
+    def _windows_of(self, index: int, image: NDArray[Any] | None) -> tuple[Window, ...]:
+        """The windows of one slice, of which ``image`` is the ``(H, W, C)`` content if it was read already."""
+        shown = self._shown(index)
+        if self._fixed_window is not None:
+            return (self._fixed_window,) * len(shown)
+        dtype = self._layout.dtype if image is None else image.dtype
+        if dtype == "bool":
+            return ((0.0, 1.0),) * len(shown)
+        colour = self._layout.colour(index)
+        if colour and dtype == "uint8":
+            return ((0.0, 255.0),) * len(shown)
+        key = index if self.is_collection else -1
+        found = self._windows.get(key)
+        if found is None:
+            # One thread computes, the others wait for it.
+            with self._lock:
+                found = self._windows.get(key) or self._find_windows(index, shown, colour, image)
+                self._windows[key] = found
+        return found
+
+    def _find_windows(
+        self, index: int, shown: tuple[int, ...], colour: bool, image: NDArray[Any] | None
+    ) -> tuple[Window, ...]:
+        import numpy as np
+
+        if self.is_collection:
+            numbers = [index]
+        else:
+            count = min(self._length, MAX_SLICES)
+            numbers = sorted({round(i) for i in np.linspace(0, self._length - 1, count).tolist()})
+
+        def slices() -> Iterator[NDArray[Any]]:
+            for number in numbers:
+                content = image if image is not None and number == index else self.raw(number)
+                yield content[..., None] if content.ndim == 2 else content
+
+        samples: dict[int, list[NDArray[Any]]] = {c: [] for c in shown}
+        for content in slices():
+            for c in shown:
+                samples[c].append(thin(content[..., c], MAX_PIXELS // len(numbers)))
+        groups = [shown] if colour else [(c,) for c in shown]
+        found: list[Window] = []
+        for group in groups:
+            window = robust_window([plane for c in group for plane in samples[c]])
+            if window is None or window[0] == window[1]:
+                # What the sample passed over may still be there.
+                window = finite_range(content[..., c] for content in slices() for c in group)
+            if window is None:
+                raise InputError(f"{self._what(index)} has no finite pixel (all are NaN or infinite); check its source")
+            found += [window] * len(group)
+        return tuple(found)
+
+    def _what(self, index: int) -> str:
+        if not self.is_collection:
+            return self.name
+        return f"{self._names[index]} of {self.name}" if self._names else f"picture {index} of {self.name}"
+
+    def _check_finite(self, data: Any) -> None:
+        """Raise InputError where an array in memory is all NaN: cheap, as the first finite pixel ends the search."""
+        import numpy as np
+
+        if isinstance(data, np.ndarray) and data.dtype.kind == "f":
+            if not any(np.isfinite(self.raw(i)).any() for i in range(self._length)):
+                raise InputError(f"{self.name} has no finite pixel (all are NaN or infinite); check its source")
+
+
+def glob_like(text: str) -> bool:
+    """Whether a path is a pattern."""
+    return any(sign in text for sign in "*?[")

@@ -1,0 +1,1 @@
+"""Training of the embedded model: synthetic volumes, clips, simulated prompts, losses, the trainer."""

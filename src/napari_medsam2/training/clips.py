@@ -1,0 +1,310 @@
+"""Clips: a few views with the masks of some objects, cut from annotated images and synthetic volumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+
+from napari_medsam2.training.augment import jitter_intensity
+from napari_medsam2.training.pool import read_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from napari_medsam2.training.pool import AnnotatedImage
+
+__all__ = ["Clip", "ClipSource"]
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Views of neighbouring slices, or of images of one kind, with the masks of K objects.
+
+    Parameters
+    ----------
+    images : Tensor
+        ``(T, 3, S, S)`` float32 in [0, 1].
+    masks : Tensor
+        ``(K, T, S, S)`` bool.
+    ordered : bool
+        Whether the slices are neighbours, so that positions carry over from one to the next.
+    """
+
+    images: Tensor
+    masks: Tensor
+    ordered: bool
+
+
+class ClipSource:
+    """Draws clips.
+
+    Parameters
+    ----------
+    images : sequence of AnnotatedImage
+        The real images.
+    volumes : sequence of Path
+        Files of `synthetic_pool`.
+    side : int
+        The views' side S.
+    rng : numpy.random.Generator
+        All randomness comes from here.
+    """
+
+    def __init__(
+        self, images: Sequence[AnnotatedImage], volumes: Sequence[Path], side: int, rng: np.random.Generator
+    ) -> None:
+        self._groups: dict[str, list[AnnotatedImage]] = {}
+        for image in images:
+            if len(image.boxes):
+                self._groups.setdefault(image.group, []).append(image)
+        self._volumes, self._side, self._rng = list(volumes), side, rng
+
+    def single(self, objects: int, real: bool) -> Clip:
+        """One view with up to ``objects`` objects."""
+        return self._stack(1, objects, real)
+
+    def stack(self, slices: int, objects: int, real: bool) -> Clip:
+        """Views of neighbouring slices with up to ``objects`` objects that are there in the first."""
+        return self._stack(slices, objects, real)
+
+    def collection(self, size: int, real: bool) -> Clip:
+        """Views of different images of one kind; the one object is everything of one class."""
+        return self._collection_real(size) if real else self._collection_synthetic(size)
+
+    # -- real images ---------------------------------------------------------------------------------------------
+
+    def _group(self) -> list[AnnotatedImage]:
+        names = sorted(self._groups)
+        # Between "every image the same chance" and "every kind of image the same chance".
+        weights = np.sqrt([len(self._groups[n]) for n in names])
+        return self._groups[names[self._rng.choice(len(names), p=weights / weights.sum())]]
+
+    def _stack(self, slices: int, objects: int, real: bool) -> Clip:
+        for _ in range(50):
+            clip = self._stack_real(slices, objects) if real else self._stack_synthetic(slices, objects)
+            if clip is not None:
+                return clip
+        raise RuntimeError("no object in fifty views: the training images hold too few objects")
+
+    def _stack_real(self, slices: int, objects: int) -> Clip | None:
+        rng = self._rng
+        group = self._group()
+        source = group[rng.integers(len(group))]
+        window = _window_around(source.boxes[rng.integers(len(source.boxes)), 1:], source.labels.shape, rng)
+        labels = _crop_labels(source.labels, window, self._side)
+        image = _crop(source.image, window, self._side)
+        labels, (image, background) = _turn(rng, labels, [image, _crop(source.background, window, self._side)])
+        chosen = _choose(labels, objects, rng)
+        if not chosen:
+            return None
+        if slices == 1:
+            images, stack = image[None], labels[None]
+        else:
+            images, stack = _sink(image, background, labels, slices, rng)
+        return Clip(jitter_intensity(images, rng), _masks(stack, chosen), ordered=True)
+
+    def _collection_real(self, size: int) -> Clip:
+        rng = self._rng
+        group = self._group()
+        images, masks = [], []
+        share = rng.uniform(0.5, 1.1)
+        for i in rng.choice(len(group), size, replace=len(group) < size):
+            source = group[i]
+            height, width = source.labels.shape
+            side = share * max(height, width) * rng.uniform(0.85, 1.15)
+            y, x = (rng.uniform(-0.05, 0.05) * n + n / 2 for n in (height, width))
+            if side < max(height, width):
+                slack = (max(height, width) - side) / 2
+                y, x = y + rng.uniform(-slack, slack), x + rng.uniform(-slack, slack)
+            window = (y - side / 2, x - side / 2, side)
+            mask = _crop_labels((source.labels > 0).astype(np.int32), window, self._side)
+            mask, (image,) = _turn(rng, mask, [_crop(source.image, window, self._side)])
+            images.append(image)
+            masks.append(torch.from_numpy(mask > 0))
+        return Clip(jitter_intensity(torch.stack(images), rng, each=0.5), torch.stack(masks)[None], ordered=False)
+
+    # -- synthetic volumes ---------------------------------------------------------------------------------------
+
+    def _stack_synthetic(self, slices: int, objects: int) -> Clip | None:
+        rng = self._rng
+        # Every fourth volume has unrelated slices: fine for single views, not for clips.
+        choices = self._volumes if slices == 1 else [p for i, p in enumerate(self._volumes) if i % 4 != 3]
+        volume = read_volume(choices[rng.integers(len(choices))])
+        total = len(volume.images)
+        stride = int(rng.integers(1, max(2, (total - 1) // max(slices - 1, 1)) + 1)) if slices > 1 else 1
+        stride = min(stride, (total - 1) // max(slices - 1, 1)) if slices > 1 else 1
+        first = int(rng.integers(0, total - stride * (slices - 1)))
+        order = np.arange(slices) * stride + first
+        if rng.random() < 0.5:
+            order = order[::-1].copy()
+        labels = volume.labels[order].numpy().astype(np.int32)
+        found = ndimage.find_objects(labels[0])
+        boxes = [
+            (s[0].start, s[0].stop, s[1].start, s[1].stop)
+            for i, s in enumerate(found)
+            if s is not None and np.count_nonzero(labels[0][s] == i + 1) >= 40
+        ]
+        if not boxes:
+            return None
+        window = _window_around(np.array(boxes[rng.integers(len(boxes))]), labels.shape[1:], rng, smallest=48.0)
+        images = torch.stack([_crop(volume.images[i], window, self._side) for i in order])
+        stack = np.stack([_crop_labels(plane, window, self._side) for plane in labels])
+        stack, (images,) = _turn(rng, stack, [images])
+        chosen = _choose(stack[0], objects, rng)
+        if not chosen:
+            return None
+        return Clip(jitter_intensity(images, rng, strength=0.6), _masks(stack, chosen), ordered=True)
+
+    def _collection_synthetic(self, size: int) -> Clip:
+        rng = self._rng
+        far = [p for i, p in enumerate(self._volumes) if i % 4 == 3]
+        for _ in range(50):
+            volume = read_volume(far[rng.integers(len(far))])
+            order = rng.choice(len(volume.images), size, replace=False)
+            share = torch.stack([(volume.classes[order] == c).float().mean((1, 2)) for c in range(1, 12)])
+            good = ((share > 0.01) & (share < 0.6)).all(1).nonzero()[:, 0].numpy() + 1
+            if not len(good):
+                continue
+            value = int(rng.choice(good))
+            images, masks = [], []
+            for i in order:
+                window = (0.0, 0.0, float(volume.images.shape[-1]))
+                mask = _crop_labels((volume.classes[i] == value).numpy().astype(np.int32), window, self._side)
+                mask, (image,) = _turn(rng, mask, [_crop(volume.images[i], window, self._side)])
+                images.append(image)
+                masks.append(torch.from_numpy(mask > 0))
+            images_ = jitter_intensity(torch.stack(images), rng, strength=0.6, each=0.3)
+            return Clip(images_, torch.stack(masks)[None], ordered=False)
+        raise RuntimeError("no class in common in fifty synthetic volumes")
+
+
+def _window_around(
+    box: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator, smallest: float = 20.0
+) -> tuple[float, float, float]:
+    """A square window ``(y, x, side)`` in which the object takes 8 to 70 % of the side, mostly inside the image."""
+    y0, y1, x0, x1 = (float(v) for v in box)
+    size = max(y1 - y0, x1 - x0)
+    side = max(size / float(np.exp(rng.uniform(np.log(0.08), np.log(0.7)))), smallest)
+    side = min(side, max(size * 1.2, max(shape) * rng.uniform(0.9, 1.15)))
+    slack = max(side - size, 0) / 2 * 0.85
+    shift = rng.uniform(-slack, slack, 2) if rng.random() < 0.7 else rng.uniform(-0.1, 0.1, 2) * slack
+    corner = [(y0 + y1) / 2 - side / 2 + shift[0], (x0 + x1) / 2 - side / 2 + shift[1]]
+    if rng.random() < 0.85:  # as the views of the engine are: no black margin where it can be avoided
+        corner = [
+            float(np.clip(c, min(0, n - side), max(0, n - side))) if side < n else (n - side) / 2
+            for c, n in zip(corner, shape, strict=True)
+        ]
+    return corner[0], corner[1], side
+
+
+def _crop(image: Tensor, window: tuple[float, float, float], side: int) -> Tensor:
+    """Cut a square window (it may reach over the edge, where the view is black) and resize it to ``side``."""
+    y, x, size = round(window[0]), round(window[1]), max(8, round(window[2]))
+    height, width = image.shape[-2:]
+    piece = image[..., max(y, 0) : min(y + size, height), max(x, 0) : min(x + size, width)]
+    piece = piece.float() / 255 if piece.dtype == torch.uint8 else piece
+    piece = F.pad(piece, (max(-x, 0), max(x + size - width, 0), max(-y, 0), max(y + size - height, 0)))
+    return F.interpolate(
+        piece[None], size=(side, side), mode="bilinear", align_corners=False, antialias=size > side
+    )[0].clamp(0, 1)
+
+
+def _crop_labels(labels: np.ndarray, window: tuple[float, float, float], side: int) -> np.ndarray:
+    y, x, size = round(window[0]), round(window[1]), max(8, round(window[2]))
+    take = np.floor((np.arange(side) + 0.5) * size / side).astype(int)
+    rows, columns = take + y, take + x
+    inside = ((rows >= 0) & (rows < labels.shape[0]))[:, None] & ((columns >= 0) & (columns < labels.shape[1]))[None]
+    out = labels[np.clip(rows, 0, labels.shape[0] - 1)[:, None], np.clip(columns, 0, labels.shape[1] - 1)[None]]
+    return np.where(inside, out, 0)
+
+
+def _turn(rng: np.random.Generator, labels: np.ndarray, images: list[Tensor]) -> tuple[np.ndarray, list[Tensor]]:
+    """The same quarter turn and mirroring for all."""
+    turns, mirror = int(rng.integers(4)), rng.random() < 0.5
+    labels = np.rot90(labels, turns, (-2, -1))
+    images = [torch.rot90(i, turns, (-2, -1)) for i in images]
+    if mirror:
+        labels, images = labels[..., ::-1], [i.flip(-1) for i in images]
+    return np.ascontiguousarray(labels), images
+
+
+def _choose(labels: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
+    """Some of the objects that show in the view at a size that the network can be asked for."""
+    side = labels.shape[-1]
+    found = ndimage.find_objects(labels)
+    good = []
+    for i, s in enumerate(found):
+        if s is not None:
+            size = max(s[0].stop - s[0].start, s[1].stop - s[1].start) / side
+            if 0.06 <= size <= 0.95 and np.count_nonzero(labels[s] == i + 1) >= 0.0015 * side * side:
+                good.append(i + 1)
+    rng.shuffle(good)
+    return good[:count]
+
+
+def _masks(stack: np.ndarray, chosen: list[int]) -> Tensor:
+    return torch.from_numpy(stack[None] == np.array(chosen).reshape(-1, 1, 1, 1))
+
+
+def _sink(
+    image: Tensor, background: Tensor, labels: np.ndarray, slices: int, rng: np.random.Generator
+) -> tuple[Tensor, np.ndarray]:
+    """Make a stack of one image: every object is a ball-like body that the slices leave at a depth of its own.
+
+    Where a body has ended, the smooth background shows; the whole view drifts and bends a little from slice to slice.
+    """
+    side = labels.shape[-1]
+    padded = np.pad(labels, 1, mode="edge")
+    inner = labels > 0
+    for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2)):
+        inner &= padded[dy : dy + side, dx : dx + side] == labels
+    distance = ndimage.distance_transform_edt(inner).astype(np.float32)
+    count = int(labels.max()) + 1
+    radius = np.zeros(count, np.float32)
+    np.maximum.at(radius, labels.ravel(), distance.ravel())
+    # Depth in units of the slice distance: half of the object's height, and how far the first slice is from its middle.
+    height = radius * rng.uniform(0.6, 1.6, count).astype(np.float32) / rng.uniform(2.0, 12.0) + 0.3
+    start = height * rng.uniform(-0.7, 0.9, count).astype(np.float32)
+
+    def cut(z: float) -> np.ndarray:
+        u = np.clip(np.abs(start + z) / height, 0, 1)
+        return radius * (1 - np.sqrt(1 - u * u)) + np.where(u >= 1, 1e3, 0).astype(np.float32)
+
+    first = cut(0)
+    drift = rng.normal(0, 0.006, 2)
+    images, stack = [], []
+    bend = F.interpolate(
+        torch.from_numpy(rng.normal(0, 0.006, (2, 1, 4, 4)).astype(np.float32)), size=(side, side), mode="bicubic"
+    )[:, 0]
+    soft = float(rng.uniform(1.0, 4.0))
+    for z in range(slices):
+        lost = np.maximum(cut(float(z)) - first, 0)[labels]
+        alpha = torch.from_numpy(1 / (1 + np.exp(np.clip(-(distance - lost) / soft, -40, 40)))).float()
+        alpha = torch.where(torch.from_numpy(lost > 0), alpha, torch.ones(()))
+        # A body near its end is dimmer, since the slice is as thick as what is left of it.
+        plane = background * (1 - alpha) + image * alpha
+        kept = np.where((distance > lost) | (lost == 0), labels, 0)
+        moved, moved_labels = _bend(plane, kept, torch.from_numpy(drift * z).float().view(2, 1, 1) + bend * z)
+        noise = torch.from_numpy(rng.standard_normal((1, side, side), dtype=np.float32))
+        images.append((moved + noise * float(rng.uniform(0, 0.02))).clamp(0, 1))
+        stack.append(moved_labels)
+    return torch.stack(images), np.stack(stack)
+
+
+def _bend(image: Tensor, labels: np.ndarray, shift: Tensor) -> tuple[Tensor, np.ndarray]:
+    """Resample at positions moved by ``shift`` ``(2, S, S)``, in units of the side."""
+    side = labels.shape[-1]
+    axis = (torch.arange(side, dtype=torch.float32) + 0.5) / side * 2 - 1
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    grid = torch.stack([x + 2 * shift[1], y + 2 * shift[0]], -1)[None]
+    moved = F.grid_sample(image[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    ids = torch.from_numpy(labels.astype(np.float32))[None, None]
+    nearest = F.grid_sample(ids, grid, mode="nearest", padding_mode="zeros", align_corners=False)[0, 0]
+    return moved, nearest.numpy().round().astype(np.int32)

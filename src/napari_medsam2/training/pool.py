@@ -1,0 +1,125 @@
+"""What is trained on: annotated images in memory, and synthetic volumes kept in a cache folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from napari_medsam2._files import atomic_path
+from napari_medsam2.errors import InputError
+from napari_medsam2.training.synthetic import SyntheticVolume, synthesize
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["AnnotatedImage", "load_images", "synthetic_pool"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedImage:
+    """One real image with its instances.
+
+    Parameters
+    ----------
+    image : Tensor
+        ``(3, H, W)`` uint8, stretched to its intensity window.
+    background : Tensor
+        ``(3, H, W)`` uint8: the image as if its objects were not there (smooth, from the pixels around them).
+    labels : ndarray
+        ``(H, W)`` int32 instance ids; 0 is background.
+    boxes : ndarray
+        ``(K, 5)`` int: id, first and one-past-last row, first and one-past-last column.
+    group : str
+        The kind of image: collections draw their members from one group.
+    """
+
+    image: Tensor
+    background: Tensor
+    labels: np.ndarray
+    boxes: np.ndarray
+    group: str
+
+
+def load_images(folder: Path) -> list[AnnotatedImage]:
+    """Load every annotated collection below ``folder`` (``*/case.json``, ``image.tif``, ``labels.tif``).
+
+    Raises
+    ------
+    InputError
+        If the folder holds no case.
+    """
+    import tifffile
+
+    out: list[AnnotatedImage] = []
+    for path in sorted(folder.glob("*/case.json")):
+        meta = json.loads(path.read_text())
+        images = tifffile.imread(path.parent / "image.tif")
+        labels = tifffile.imread(path.parent / "labels.tif")
+        group = meta["name"].rsplit("-", 1)[0]
+        out += [_annotated(image, label, group) for image, label in zip(images, labels, strict=True)]
+    if not out:
+        raise InputError(f"no training case (a folder with a case.json) in {folder}; give the folder that holds them")
+    return out
+
+
+def _annotated(image: np.ndarray, labels: np.ndarray, group: str) -> AnnotatedImage:
+    values = image.astype(np.float32)
+    if values.ndim == 2:
+        low, high = np.percentile(values, [0.5, 99.8])
+        values = np.repeat(np.clip((values - low) / max(high - low, 1e-6), 0, 1)[..., None], 3, axis=2)
+    else:
+        values = values[..., :3] / 255
+    outside = ~ndimage.binary_dilation(labels > 0, iterations=5)
+    sigma = 10.0
+    weight = ndimage.gaussian_filter(outside.astype(np.float32), sigma) + 1e-4
+    smooth = ndimage.gaussian_filter(values * outside[..., None], (sigma, sigma, 0)) / weight[..., None]
+    background = np.where(outside[..., None], values, smooth)
+    boxes = [
+        (i + 1, s[0].start, s[0].stop, s[1].start, s[1].stop)
+        for i, s in enumerate(ndimage.find_objects(labels.astype(np.int32)))
+        if s is not None and np.count_nonzero(labels[s] == i + 1) >= 30
+    ]
+
+    def stored(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray((array * 255).round().astype(np.uint8).transpose(2, 0, 1)))
+
+    table = np.array(boxes, dtype=np.int64).reshape(-1, 5)
+    return AnnotatedImage(stored(values), stored(background), labels.astype(np.int32), table, group)
+
+
+def synthetic_pool(folder: Path, count: int, slices: int, side: int, seed: int) -> list[Path]:
+    """Draw ``count`` synthetic volumes into ``folder``, those that are not there yet; return their files.
+
+    A quarter of them have slices so far apart that they are unrelated sections of one specimen. Volume ``i`` depends
+    on ``seed`` and ``i`` only.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"volume-{slices}x{side}-{seed}-{i:05d}.npz" for i in range(count)]
+    for i, path in enumerate(paths):
+        if not path.exists():
+            rng = np.random.default_rng([seed, i])
+            volume = synthesize(rng, slices, side, step=0.4 if i % 4 == 3 else None)
+            with atomic_path(path) as temporary:
+                np.savez(
+                    temporary,
+                    images=(volume.images.numpy() * 255).round().astype(np.uint8),
+                    labels=volume.labels.numpy().astype(np.int16),
+                    classes=volume.classes.numpy().astype(np.uint8),
+                )
+    return paths
+
+
+def read_volume(path: Path) -> SyntheticVolume:
+    """Read one volume of `synthetic_pool`."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return SyntheticVolume(
+            torch.from_numpy(arrays["images"]).float() / 255,
+            torch.from_numpy(arrays["labels"].astype(np.int64)),
+            torch.from_numpy(arrays["classes"].astype(np.int64)),
+        )

@@ -1,0 +1,89 @@
+"""Prompts as a person would give them, drawn from reference masks."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from napari_medsam2.backend.protocol import NO_POINTS, ViewPrompt
+
+__all__ = ["corrective_click", "first_prompt", "interior_point", "spoil", "tight_box"]
+
+
+def tight_box(mask: np.ndarray) -> tuple[float, float, float, float]:
+    """Edges of the box around a mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return rows[0] - 0.5, columns[0] - 0.5, rows[-1] + 0.5, columns[-1] + 0.5
+
+
+def interior_point(mask: np.ndarray, rng: np.random.Generator | None = None) -> tuple[float, float]:
+    """Where a person would click into a mask: its innermost pixel or, given ``rng``, one well inside."""
+    box = tight_box(mask)
+    y, x = int(box[0] + 0.5), int(box[1] + 0.5)
+    piece = np.pad(mask[y : int(box[2] + 0.5), x : int(box[3] + 0.5)], 1)
+    depth = ndimage.distance_transform_edt(piece)
+    if rng is None:
+        flat = int(depth.argmax())
+    else:
+        flat = int(rng.choice(np.flatnonzero(depth >= rng.uniform(0.3, 0.95) * depth.max())))
+    py, px = np.unravel_index(flat, piece.shape)
+    return float(y + py - 1), float(x + px - 1)
+
+
+def corrective_click(mask: np.ndarray, predicted: np.ndarray) -> tuple[tuple[float, float], int] | None:
+    """A click in the middle of the largest error: ``((y, x), 1 or 0)``, or None where there is no error."""
+    wrong = mask != predicted
+    if not wrong.any():
+        return None
+    missed, n = ndimage.label(wrong & mask)
+    extra, m = ndimage.label(wrong & predicted)
+    sizes = np.concatenate([np.bincount(missed.ravel(), minlength=n + 1)[1:], np.bincount(extra.ravel())[1:]])
+    largest = int(sizes.argmax())
+    piece = missed == largest + 1 if largest < n else extra == largest - n + 1
+    return interior_point(piece), int(largest < n)
+
+
+def spoil(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A mask that is nearly right: eroded, dilated, shifted, with a bite taken out, with a neighbour or a spot added."""
+    size = max(2.0, np.sqrt(np.count_nonzero(mask)))
+    out = mask.copy()
+    kind = rng.integers(5)
+    if kind in (0, 1):
+        steps = max(1, int(size * rng.uniform(0.02, 0.15)))
+        out = (ndimage.binary_erosion if kind == 0 else ndimage.binary_dilation)(out, iterations=steps)
+    elif kind == 2:
+        out = np.roll(out, tuple((rng.uniform(-0.25, 0.25, 2) * size).astype(int)), (0, 1))
+    else:
+        centres = np.argwhere(mask if kind == 3 else ndimage.binary_dilation(mask, iterations=max(1, int(size * 0.2))))
+        cy, cx = centres[rng.integers(len(centres))] if len(centres) else (0, 0)
+        y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
+        disc = (y - cy) ** 2 + (x - cx) ** 2 < (size * rng.uniform(0.15, 0.5)) ** 2
+        out = out & ~disc if kind == 3 else out | disc
+    return np.asarray(out)
+
+
+def first_prompt(mask: np.ndarray, rng: np.random.Generator) -> ViewPrompt:
+    """A box, a click, both, a scribble's points, or an unfinished mask with a corrective click."""
+    points, labels = NO_POINTS
+    kind = rng.choice(["box", "click", "both", "scribble", "mask"], p=[0.36, 0.36, 0.08, 0.06, 0.14])
+    box = previous = None
+    if kind in ("box", "both"):
+        y0, x0, y1, x1 = tight_box(mask)
+        if rng.random() < 0.5:
+            jitter = rng.normal(0, 0.04, 4) * np.array([y1 - y0, x1 - x0, y1 - y0, x1 - x0])
+            y0, x0, y1, x1 = np.array([y0, x0, y1, x1]) + jitter
+        box = (min(y0, y1 - 2), min(x0, x1 - 2), y1, x1)
+    if kind in ("click", "both"):
+        points = np.array([interior_point(mask, rng if rng.random() < 0.6 else None)], np.float32)
+        labels = np.ones(1, np.int64)
+    if kind == "scribble":
+        inside = np.argwhere(mask)
+        points = inside[rng.choice(len(inside), int(rng.integers(2, 6)))].astype(np.float32)
+        labels = np.ones(len(points), np.int64)
+    if kind == "mask":
+        bad = spoil(mask, rng)
+        previous = bad.astype(np.float32)
+        click = corrective_click(mask, bad)
+        if click is not None:
+            points, labels = np.array([click[0]], np.float32), np.array([click[1]])
+    return ViewPrompt(points, labels, box, previous)

@@ -1,0 +1,150 @@
+"""The three exercises of a training step: prompted views, propagation through a stack, and through a collection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_medsam2.backend._compact_network import CompactNetwork, Features
+from napari_medsam2.backend._planes import draw_planes
+from napari_medsam2.backend.protocol import NO_POINTS, ViewPrompt
+from napari_medsam2.training.losses import mask_loss
+from napari_medsam2.training.prompting import corrective_click, first_prompt, spoil
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_medsam2.training.clips import Clip
+
+__all__ = ["Exercise", "collection_exercise", "prompt_exercise", "stack_exercise"]
+
+
+@dataclass(slots=True)
+class Exercise:
+    """Sum of the losses and the IoUs reached, by name."""
+
+    loss: Tensor = field(default_factory=lambda: torch.zeros(()))
+    ious: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, name: str, loss: Tensor, iou: Tensor, present: Tensor, weight: float = 1.0) -> None:
+        """Count one prediction."""
+        self.loss = self.loss + weight * loss
+        self.ious.setdefault(name, []).extend(iou[present].tolist())
+
+
+def _targets(masks: Tensor) -> Tensor:
+    """``(O, S, S)`` bool to ``(O, 1, S/2, S/2)`` shares."""
+    return F.avg_pool2d(masks.float().unsqueeze(1), 2)
+
+
+def _encode(network: CompactNetwork, images: Tensor) -> Features:
+    return network.encode(images.contiguous(memory_format=torch.channels_last))
+
+
+def prompt_exercise(network: CompactNetwork, clips: Sequence[Clip], rng: np.random.Generator) -> Exercise:
+    """A first prompt, then a click into the largest error of what came out."""
+    out = Exercise()
+    side = clips[0].images.shape[-1]
+    features = _encode(network, torch.cat([c.images[:1] for c in clips]))
+    masks = torch.cat([c.masks[:, 0] for c in clips])
+    owner = torch.cat([torch.full((len(c.masks),), i) for i, c in enumerate(clips)])
+    features = features.take(owner)
+    target, present = _targets(masks), torch.ones(len(masks), dtype=torch.bool)
+    nothing = torch.zeros(len(masks), dtype=torch.bool)
+    arrays = masks.numpy()
+    prompts = [first_prompt(m, rng) for m in arrays]
+    prediction = network.decode(features, draw_planes(prompts, side), None, nothing)
+    loss, iou = mask_loss(prediction, target, present)
+    clicked = torch.tensor([p.box is None for p in prompts])
+    out.add("prompt", loss, iou, present)
+    out.ious["box"], out.ious["click"] = iou[~clicked].tolist(), iou[clicked].tolist()
+
+    with torch.no_grad():
+        full = F.interpolate(prediction.logits.float(), size=(side, side), mode="bilinear", align_corners=False)[:, 0]
+    again = []
+    for mask, prompt, logits in zip(arrays, prompts, full, strict=True):
+        click = corrective_click(mask, (logits > 0).numpy())
+        points, labels = prompt.points, prompt.labels
+        if click is not None:
+            points = np.concatenate([points, np.array([click[0]], np.float32)])
+            labels = np.concatenate([labels, np.array([click[1]])])
+        again.append(ViewPrompt(points, labels, prompt.box, logits.sigmoid()))
+    prediction = network.decode(features, draw_planes(again, side), None, nothing)
+    loss, iou = mask_loss(prediction, target, present)
+    out.add("corrected", loss, iou, present, 0.7)
+    return out
+
+
+def stack_exercise(network: CompactNetwork, clips: Sequence[Clip], rng: np.random.Generator) -> Exercise:
+    """From the first slice's mask through the following ones, as the engine does it."""
+    out = Exercise()
+    slices, side = clips[0].images.shape[0], clips[0].images.shape[-1]
+    features = _encode(network, torch.cat([c.images for c in clips]))
+    masks = torch.cat([c.masks for c in clips])  # (O, T, S, S)
+    owner = torch.cat([torch.full((len(c.masks),), i) for i, c in enumerate(clips)])
+    count, cells = len(masks), side // 16
+    axis = (torch.arange(cells, dtype=torch.float32) + 0.5) / cells
+    grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).view(-1, 2)
+    nearness = network.position_bias(grid, grid)
+
+    keys: list[Tensor] = []
+    values: list[Tensor] = []
+    carried = masks[:, 0].float()
+    for t in range(slices):
+        here = features.take(owner * slices + t)
+        if t > 0:
+            # Sometimes only the first memory, sometimes no carried mask: the bank and the neighbour must each help.
+            used = [0] if rng.random() < 0.3 else list(range(len(keys)))
+            query, all_keys = here.key, torch.cat([keys[i] for i in used], 2)
+            all_values = torch.cat([values[i] for i in used], 2)
+            readout = network.read(query, all_keys, all_values, nearness.repeat(1, len(used)).unsqueeze(0))
+            with_carried = rng.random(count) < 0.85
+            prompts = [
+                ViewPrompt(*NO_POINTS, carried=c if w else None) for c, w in zip(carried, with_carried, strict=True)
+            ]
+            prediction = network.decode(here, draw_planes(prompts, side), readout, torch.ones(count, dtype=torch.bool))
+            present = masks[:, t].flatten(1).any(1)
+            loss, iou = mask_loss(prediction, _targets(masks[:, t]), present)
+            out.add("stack", loss, iou, present)
+            out.ious.setdefault("score", []).extend(((prediction.score > 0) == present).float().tolist())
+            with torch.no_grad():
+                guess = F.interpolate(prediction.logits.float(), size=(side, side), mode="bilinear").sigmoid()[:, 0]
+            # Half of the time the truth goes on, so that early errors do not fill the later slices.
+            truth = torch.from_numpy(rng.random(count) < 0.4).view(-1, 1, 1)
+            carried = torch.where(truth, masks[:, t].float(), guess)
+        mask = carried
+        if t == 0 and rng.random() < 0.3:
+            mask = torch.from_numpy(np.stack([spoil(m, rng) for m in masks[:, 0].numpy()])).float()
+        keys.append(here.key.flatten(2))
+        memory = network.remember(here, F.avg_pool2d(mask.unsqueeze(1), 4))
+        values.append(memory.flatten(2))
+    return out
+
+
+def collection_exercise(network: CompactNetwork, clips: Sequence[Clip], rng: np.random.Generator) -> Exercise:
+    """From the masks of one or two images to another image of the kind."""
+    out = Exercise()
+    size = clips[0].images.shape[0]
+    features = _encode(network, torch.cat([c.images for c in clips]))
+    masks = torch.cat([c.masks for c in clips])
+    first = torch.arange(len(clips)) * size
+    known = int(rng.integers(1, size))
+    keys, values = [], []
+    for t in range(known):
+        here = features.take(first + t)
+        keys.append(here.key.flatten(2))
+        values.append(network.remember(here, F.avg_pool2d(masks[:, t].float().unsqueeze(1), 4)).flatten(2))
+    here = features.take(first + size - 1)
+    readout = network.read(here.key, torch.cat(keys, 2), torch.cat(values, 2))
+    prompts = [ViewPrompt(*NO_POINTS)] * len(clips)
+    side = clips[0].images.shape[-1]
+    prediction = network.decode(here, draw_planes(prompts, side), readout, torch.ones(len(clips), dtype=torch.bool))
+    present = masks[:, -1].flatten(1).any(1)
+    loss, iou = mask_loss(prediction, _targets(masks[:, -1]), present)
+    out.add("collection", loss, iou, present)
+    return out

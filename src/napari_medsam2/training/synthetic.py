@@ -1,0 +1,239 @@
+"""Synthetic volumes: smooth organs, touching cells, membranes, in the contrasts of CT, MR, light and electron microscopy.
+
+The idea that label maps drawn from smooth random fields and painted with random intensities teach a network to
+segment real scans comes from SynthSeg (Billot et al., Medical Image Analysis 2023) and SynthMorph (Hoffmann et al.,
+IEEE TMI 2022). Here the fields are three-dimensional, so that neighbouring slices show how objects begin, move and end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+
+__all__ = ["SyntheticVolume", "synthesize"]
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticVolume:
+    """A few neighbouring slices with their truth.
+
+    Parameters
+    ----------
+    images : Tensor
+        ``(T, 3, S, S)`` float32 in [0, 1].
+    labels : Tensor
+        ``(T, S, S)`` int64; instances, 0 is background. An id means the same object in every slice.
+    classes : Tensor
+        ``(T, S, S)`` int64; the tissue or kind of cell of each pixel, 0 is background.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: Tensor
+
+
+def synthesize(rng: np.random.Generator, slices: int, side: int, step: float | None = None) -> SyntheticVolume:
+    """Draw one synthetic volume.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        All randomness comes from here.
+    slices : int
+        How many neighbouring slices (T).
+    side : int
+        Pixels of a slice's side (S).
+    step : float, optional
+        Distance between slices in units of the side; drawn when not given. Large steps give unrelated slices of
+        the same specimen, which is what a collection is.
+    """
+    z = np.arange(slices, dtype=np.float32) * (rng.uniform(0.01, 0.06) if step is None else step)
+    kind = rng.choice(["cells", "organs", "tissue"], p=[0.45, 0.35, 0.2])
+    if kind == "cells":
+        labels, classes, soft = _cells(rng, z, side)
+    elif kind == "organs":
+        labels, classes, soft = _organs(rng, z, side)
+    else:
+        labels, classes, soft = _tissue(rng, z, side)
+    images = _paint(rng, labels, classes, soft, z, side)
+    return SyntheticVolume(images, labels, classes)
+
+
+def _field(rng: np.random.Generator, channels: int, z: np.ndarray, side: int, cells: float) -> Tensor:
+    """Smooth Gaussian noise, ``(channels, T, S, S)``: cubic-like blobs about ``side / cells`` pixels wide."""
+    n = max(2, round(cells)) + 3
+    depth = int(np.ceil(z[-1] * cells)) + 3
+    coarse = torch.from_numpy(rng.standard_normal((channels, depth, n, n), dtype=np.float32))
+    # Linear along z between coarse planes, bicubic in the plane.
+    position = z * cells + rng.uniform(0, 1)
+    low = np.clip(position.astype(int), 0, depth - 2)
+    t = torch.from_numpy((position - low).astype(np.float32)).view(1, -1, 1, 1)
+    t = t * t * (3 - 2 * t)
+    planes = coarse[:, low] * (1 - t) + coarse[:, low + 1] * t
+    zoom = F.interpolate(planes, size=(side * n // (n - 3) + 1,) * 2, mode="bicubic", align_corners=False)
+    margin = (zoom.shape[-1] - side) // 2
+    return zoom[..., margin : margin + side, margin : margin + side]
+
+
+def _grid(side: int) -> tuple[Tensor, Tensor]:
+    axis = (torch.arange(side, dtype=torch.float32) + 0.5) / side
+    return torch.meshgrid(axis, axis, indexing="ij")
+
+
+def _warped_grid(rng: np.random.Generator, z: np.ndarray, side: int) -> tuple[Tensor, Tensor]:
+    """Coordinates ``(T, S, S)`` in [0, 1], bent by smooth fields, so that nothing is a perfect ellipse."""
+    y, x = _grid(side)
+    bend = torch.zeros(2, len(z), side, side)
+    for cells, size in ((rng.uniform(2, 5), rng.uniform(0, 0.05)), (rng.uniform(6, 20), rng.uniform(0, 0.012))):
+        bend = bend + _field(rng, 2, z, side, cells) * size
+    return y + bend[0], x + bend[1]
+
+
+def _seeds(
+    rng: np.random.Generator, z: np.ndarray, side: int, radius: float, count: int, spread: float
+) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Nearest and second-nearest normalised distance ``(T, S, S)`` to ellipsoids, and the nearest one's number."""
+    y, x = _warped_grid(rng, z, side)
+    depth = float(z[-1])
+    lengthen = rng.uniform(1, 1.8)
+    flat = rng.uniform(0.6, 1.6)
+    first = torch.full((len(z), side, side), 1e6)
+    second = torch.full_like(first, 1e6)
+    which = torch.zeros_like(first, dtype=torch.int64)
+    for i in range(count):
+        r = radius * float(np.exp(rng.normal(0, spread)))
+        cy, cx = rng.uniform(-0.05, 1.05, 2)
+        cz = rng.uniform(-r, depth + r)
+        angle = rng.uniform(0, np.pi)
+        long = r * rng.uniform(1, lengthen)
+        dy, dx = y - cy, x - cx
+        u = (np.cos(angle) * dx + np.sin(angle) * dy) / long
+        v = (np.cos(angle) * dy - np.sin(angle) * dx) / (r * r / long)
+        w = torch.from_numpy((z - cz).astype(np.float32) / np.float32(r * flat)).view(-1, 1, 1)
+        d = (u * u + v * v + w * w).sqrt()
+        nearer = d < first
+        second = torch.where(nearer, first, torch.minimum(second, d))
+        which = torch.where(nearer, torch.tensor(i + 1), which)
+        first = torch.where(nearer, d, first)
+    return first, second, which.numpy()
+
+
+def _cells(rng: np.random.Generator, z: np.ndarray, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    radius = float(np.exp(rng.uniform(np.log(0.03), np.log(0.2))))
+    cover = rng.uniform(0.1, 1.6)
+    count = int(np.clip(cover / (np.pi * radius**2), 2, 70))
+    first, second, which = _seeds(rng, z, side, radius, count, rng.uniform(0, 0.4))
+    labels = torch.from_numpy(which) * (first < 1)
+    if rng.random() < 0.4:  # a gap or a membrane between neighbours
+        labels = labels * ((second - first) > rng.uniform(0.02, 0.15))
+    classes = (labels > 0).long()
+    if rng.random() < 0.25:  # two kinds of cells
+        kind = torch.from_numpy(rng.integers(1, 3, count + 1))
+        classes = kind[labels] * (labels > 0)
+    edge = rng.uniform(0.02, 0.25)
+    soft = torch.sigmoid((1 - first) / edge) * torch.sigmoid((second - first) / edge * 2)
+    return labels.long(), classes, soft
+
+
+def _organs(rng: np.random.Generator, z: np.ndarray, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    kinds = int(rng.integers(3, 10))
+    fields = _field(rng, kinds, z, side, rng.uniform(2, 9))
+    fields = fields + torch.from_numpy(rng.normal(0, 0.4, (kinds, 1, 1, 1)).astype(np.float32))
+    classes = fields.argmax(0)
+    y, x = _warped_grid(rng, z, side)
+    if rng.random() < 0.6:  # a body in air
+        ry, rx = rng.uniform(0.3, 0.55, 2)
+        cy, cx = rng.uniform(0.4, 0.6, 2)
+        inside = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 < 1
+        classes = torch.where(inside, classes + 1, 0)
+    if rng.random() < 0.6:  # vessels, bones and nodules on top
+        first, _, which = _seeds(rng, z, side, rng.uniform(0.02, 0.07), int(rng.integers(3, 25)), 0.5)
+        inner = (first < 1) & (classes > 0)
+        classes = torch.where(inner, torch.from_numpy(which) % 3 + kinds + 1, classes)
+    soft = torch.ones(classes.shape)
+    return _components(classes), classes, soft
+
+
+def _tissue(rng: np.random.Generator, z: np.ndarray, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Packed compartments with membranes, as in electron microscopy or epithelia, and vesicles inside."""
+    radius = float(np.exp(rng.uniform(np.log(0.05), np.log(0.25))))
+    count = int(np.clip(1.8 / (np.pi * radius**2), 4, 70))
+    first, second, which = _seeds(rng, z, side, radius, count, 0.3)
+    wall = (second - first) < rng.uniform(0.04, 0.25)
+    labels = torch.where(wall, 0, torch.from_numpy(which))
+    classes = (labels > 0).long()
+    if rng.random() < 0.6:
+        tiny, _, inner = _seeds(rng, z, side, radius * rng.uniform(0.12, 0.4), min(70, count * 3), 0.4)
+        spot = (tiny < 1) & (labels > 0)
+        labels = torch.where(spot, torch.from_numpy(inner) + count, labels)
+        classes = torch.where(spot, 2, classes)
+    return labels, classes, torch.ones(labels.shape)
+
+
+def _components(classes: Tensor) -> Tensor:
+    """Connected pieces of each class in 3-D; the class 0 stays background."""
+    array = classes.numpy()
+    out = np.zeros(array.shape, np.int64)
+    total = 0
+    for value in np.unique(array):
+        if value:
+            piece, n = ndimage.label(array == value)
+            out[piece > 0] = piece[piece > 0] + total
+            total += n
+    return torch.from_numpy(out)
+
+
+def _paint(
+    rng: np.random.Generator, labels: Tensor, classes: Tensor, soft: Tensor, z: np.ndarray, side: int
+) -> Tensor:
+    colour = rng.random() < 0.3
+    channels = 3 if colour else 1
+    kinds = int(classes.max()) + 1
+    palette = rng.uniform(0, 1, (kinds, channels)).astype(np.float32)
+    if rng.random() < 0.5:  # objects darker or brighter than what is around, as stains make them
+        palette = palette * 0.35
+        palette[1:] += rng.uniform(0.15, 0.6)
+        if rng.random() < 0.4:
+            palette = 1 - palette
+    table = torch.from_numpy(palette)
+    image = table[classes].movedim(-1, 1)  # (T, C, S, S)
+    if rng.random() < 0.5:  # every object its own brightness
+        own = torch.from_numpy(rng.normal(0, rng.uniform(0.02, 0.15), int(labels.max()) + 1).astype(np.float32))
+        own[0] = 0
+        image = image + own[labels].unsqueeze(1)
+    image = table[0].view(1, -1, 1, 1) * (1 - soft.unsqueeze(1)) + image * soft.unsqueeze(1)
+    for cells in (rng.uniform(20, 70), rng.uniform(6, 20)):  # texture, its strength a matter of the tissue
+        strength = torch.from_numpy(rng.uniform(0, 0.22, kinds).astype(np.float32) * (rng.random(kinds) < 0.5))
+        image = image + _field(rng, 1, z, side, cells)[0].unsqueeze(1) * strength[classes].unsqueeze(1)
+    image = image + _field(rng, 1, z, side, rng.uniform(1, 3))[0].unsqueeze(1) * rng.uniform(0, 0.12)
+    if rng.random() < 0.5:  # partial volume and defocus
+        image = blur(image, float(rng.uniform(0.5, 3.0)))
+    size = int(side / rng.uniform(1, 5)) if rng.random() < 0.6 else side
+    if size < side:  # detector pixels larger than the view's
+        image = F.interpolate(image, size=(size, size), mode="area")
+    image = image + torch.from_numpy(
+        rng.standard_normal(tuple(image.shape), dtype=np.float32) * np.float32(rng.uniform(0, 0.08))
+    )
+    if size < side:
+        image = F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False)
+    low, high = np.quantile(image[:, :, ::4, ::4].numpy(), [rng.uniform(0, 0.02), rng.uniform(0.97, 1.0)])
+    image = ((image - float(low)) / max(float(high - low), 1e-3)).clamp(0, 1)
+    image = image ** float(np.exp(rng.normal(0, 0.35)))
+    return image.expand(-1, 3, -1, -1).contiguous()
+
+
+def blur(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of ``(N, C, H, W)``."""
+    reach = max(1, round(2.5 * sigma))
+    axis = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    kernel = torch.exp(-(axis**2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    c = image.shape[1]
+    image = F.pad(image, (reach,) * 4, mode="replicate")
+    image = F.conv2d(image, kernel.view(1, 1, -1, 1).expand(c, 1, -1, 1), groups=c)
+    return F.conv2d(image, kernel.view(1, 1, 1, -1).expand(c, 1, 1, -1), groups=c)

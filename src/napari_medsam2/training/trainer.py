@@ -1,0 +1,192 @@
+"""The trainer: seeded, resumable, with a running average of the weights."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from napari_medsam2._files import atomic_path
+from napari_medsam2.backend._compact_network import CompactNetwork, convert_imagenet
+from napari_medsam2.errors import InputError
+from napari_medsam2.training.clips import ClipSource
+from napari_medsam2.training.steps import Exercise, collection_exercise, prompt_exercise, stack_exercise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from napari_medsam2.training.pool import AnnotatedImage
+
+__all__ = ["Recipe", "Trainer", "export_weights"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that decides what comes out of training, but the data."""
+
+    seed: int = 0
+    steps: int = 2700
+    side: int = 192
+    final_side: int = 256
+    final_share: float = 0.2
+    """The share of the steps at the end that is made at ``final_side``."""
+    singles: int = 8
+    stacks: int = 3
+    slices: int = 3
+    collections: int = 3
+    objects: int = 3
+    real: float = 0.6
+    """Share of the clips cut from real images; the others are synthetic."""
+    learning_rate: float = 1.2e-3
+    encoder_share: float = 0.25
+    """The encoder's learning rate relative to the rest's, since it starts from ImageNet."""
+    warmup: int = 100
+    weight_decay: float = 0.02
+    average: float = 0.998
+    bfloat16: bool = True
+
+
+class Trainer:
+    """Trains a `CompactNetwork`; `save` and `load` hold all of its state.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The settings.
+    images : sequence of AnnotatedImage
+        Real images.
+    volumes : sequence of Path
+        Synthetic volumes, from `synthetic_pool`.
+    imagenet : dict, optional
+        EfficientNet-Lite0 weights to start the encoder from; random where not given.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        images: Sequence[AnnotatedImage],
+        volumes: Sequence[Path],
+        imagenet: dict[str, torch.Tensor] | None = None,
+    ) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.step, self.seconds = recipe, 0, 0.0
+        self._images, self._volumes = images, volumes
+        self.network = CompactNetwork()
+        if imagenet is not None:
+            self.network.encoder.load_state_dict(convert_imagenet(imagenet), strict=False)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.train()
+        self.average = {k: v.detach().clone().float() for k, v in self.network.state_dict().items()}
+        encoder = [p for n, p in self.network.named_parameters() if n.startswith("encoder.")]
+        rest = [p for n, p in self.network.named_parameters() if not n.startswith("encoder.")]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in rest if p.ndim > 1], "share": 1.0},
+                {"params": [p for p in rest if p.ndim <= 1], "share": 1.0, "weight_decay": 0.0},
+                {"params": encoder, "share": recipe.encoder_share, "weight_decay": 0.0},
+            ],
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+        )
+
+    def _rate(self) -> float:
+        r = self.recipe
+        if self.step < r.warmup:
+            return (self.step + 1) / r.warmup
+        progress = (self.step - r.warmup) / max(1, r.steps - r.warmup)
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    def advance(self) -> tuple[float, dict[str, float]]:
+        """Make one step; the loss, and the mean IoU of each exercise.
+
+        The step's randomness depends on the seed and the step's number only, so that a run that was interrupted and
+        resumed makes the same steps as one that was not.
+        """
+        started = time.monotonic()
+        r = self.recipe
+        rng = np.random.default_rng([r.seed, 1, self.step])
+        side = r.final_side if self.step >= r.steps * (1 - r.final_share) else r.side
+        source = ClipSource(self._images, self._volumes, side, rng)
+
+        def real(count: int) -> list[bool]:
+            return [bool(v) for v in rng.random(count) < r.real]
+
+        singles = [source.single(r.objects, v) for v in real(r.singles)]
+        stacks = [source.stack(r.slices, r.objects, v) for v in real(r.stacks)]
+        collections = [source.collection(3, v) for v in real(r.collections)]
+        rate = self._rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = r.learning_rate * rate * group["share"]
+        self.optimizer.zero_grad(set_to_none=True)
+        ious: dict[str, list[float]] = {}
+        total = 0.0
+        exercises: list[tuple[float, Callable[[], Exercise]]] = [
+            (1.0, lambda: prompt_exercise(self.network, singles, rng)),
+            (0.6, lambda: stack_exercise(self.network, stacks, rng)),
+            (0.6, lambda: collection_exercise(self.network, collections, rng)),
+        ]
+        for weight, exercise in exercises:
+            with torch.autocast("cpu", torch.bfloat16, enabled=r.bfloat16):
+                result = exercise()
+            (result.loss * weight).backward()  # type: ignore[no-untyped-call]
+            total += float(result.loss.detach()) * weight
+            for name, values in result.ious.items():
+                ious.setdefault(name, []).extend(values)
+        nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(r.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.network.state_dict().items():
+                self.average[name].lerp_(value.float(), 1 - decay)
+        self.seconds += time.monotonic() - started
+        return total, {name: float(np.mean(v)) for name, v in ious.items() if v}
+
+    def save(self, path: Path) -> None:
+        """Write the whole state, atomically."""
+        state = {
+            "recipe": asdict(self.recipe),
+            "step": self.step,
+            "seconds": self.seconds,
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+
+    def load(self, path: Path) -> None:
+        """Go on from `save`.
+
+        Raises
+        ------
+        InputError
+            If the file is of another recipe or cannot be read.
+        """
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise InputError(f"cannot resume from {path}: it is damaged ({error}); delete it to start anew") from error
+        if state["recipe"] != asdict(self.recipe):
+            raise InputError(f"{path} was trained with another recipe; give another output folder or delete it")
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
+
+
+def export_weights(trainer: Trainer, path: Path) -> None:
+    """Write the averaged weights as fp16 safetensors, with what they are in the header."""
+    from safetensors.torch import save_file
+
+    tensors = {k: v.half().contiguous() for k, v in trainer.average.items() if not k.endswith("num_batches_tracked")}
+    header = {"format": "napari-medsam2-compact", "version": "1", "recipe": json.dumps(asdict(trainer.recipe)),
+              "step": str(trainer.step)}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=header)
