@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-__all__ = ["CHANNEL", "guess_axes", "leading", "make_spacing", "parse_axes", "unit_name"]
+__all__ = ["CHANNEL", "check_letters", "guess_axes", "leading", "make_spacing", "parse_axes", "unit_name"]
 
 _MEANINGS = {"T": "time", "Z": "depth", "N": "number of the image", "Y": "row", "X": "column", "C": "channel"}
 CHANNEL = "C"
@@ -30,6 +30,39 @@ _UNITS = {
     **dict.fromkeys(("angstrom", "\u00e5", "\u212b"), "angstrom"),
     **dict.fromkeys(("inch", "in", "\\"), "inch"),
 }
+
+
+def check_letters(axes: object) -> str:
+    """Check that a text names axes, whatever the array.
+
+    Parameters
+    ----------
+    axes : str
+        One letter of ``TZNYXC`` for each axis, in any case.
+
+    Returns
+    -------
+    str
+        The axes in capitals.
+
+    Raises
+    ------
+    InputError
+        If a letter is unknown or repeated, or Y or X is missing.
+    """
+    if not isinstance(axes, str) or not axes:
+        raise InputError(f"axes must be a text with one letter for each axis, such as ZYX, not {axes!r}")
+    letters = axes.upper()
+    unknown = sorted(set(letters) - set(_MEANINGS))
+    if unknown:
+        known = ", ".join(f"{letter} ({meaning})" for letter, meaning in _MEANINGS.items())
+        raise InputError(f"axes {axes!r} has the unknown letter {unknown[0]!r}; the letters are {known}")
+    repeated = sorted({letter for letter in letters if letters.count(letter) > 1})
+    if repeated:
+        raise InputError(f"axes {axes!r} has the letter {repeated[0]!r} twice; give each axis a letter of its own")
+    if "Y" not in letters or "X" not in letters:
+        raise InputError(f"axes {axes!r} must have both Y (row) and X (column), such as ZYX")
+    return letters
 
 
 def parse_axes(axes: str, shape: tuple[int, ...], what: str = "the image") -> str:
@@ -54,18 +87,7 @@ def parse_axes(axes: str, shape: tuple[int, ...], what: str = "the image") -> st
     InputError
         If a letter is unknown, repeated or missing, or the number of letters differs from the number of axes.
     """
-    if not isinstance(axes, str) or not axes:
-        raise InputError(f"axes must be a text with one letter for each axis, such as ZYX, not {axes!r}")
-    letters = axes.upper()
-    unknown = sorted(set(letters) - set(_MEANINGS))
-    if unknown:
-        known = ", ".join(f"{letter} ({meaning})" for letter, meaning in _MEANINGS.items())
-        raise InputError(f"axes {axes!r} has the unknown letter {unknown[0]!r}; the letters are {known}")
-    repeated = sorted({letter for letter in letters if letters.count(letter) > 1})
-    if repeated:
-        raise InputError(f"axes {axes!r} has the letter {repeated[0]!r} twice; give each axis a letter of its own")
-    if "Y" not in letters or "X" not in letters:
-        raise InputError(f"axes {axes!r} must have both Y (row) and X (column), such as ZYX")
+    letters = check_letters(axes)
     if len(letters) != len(shape):
         example = _EXAMPLES.get(len(shape), "TZCYX")
         raise InputError(

@@ -144,14 +144,14 @@ def apply_window(plane: NDArray[Any], window: Window) -> NDArray[Any]:
     if not low < high:
         return np.zeros(plane.shape, dtype=np.float32)
     # Large integers and doubles lose their differences in single precision.
-    wide = plane.dtype.kind == "f" and plane.dtype != "float16" or plane.dtype.itemsize > 2
-    values = plane.astype(np.float64 if wide else np.float32)
+    wide = (plane.dtype.kind == "f" and plane.dtype != "float16") or plane.dtype.itemsize > 2
+    values: NDArray[Any] = plane.astype(np.float64 if wide else np.float32)
     if plane.dtype.kind == "f":
         values[~np.isfinite(values)] = low
     # Clipped and halved first: the difference of two doubles may be no double.
     np.clip(values, low, high, out=values)
-    values *= 0.5
-    values -= low * 0.5
-    values /= high * 0.5 - low * 0.5
+    np.multiply(values, 0.5, out=values)
+    np.subtract(values, low * 0.5, out=values)
+    np.divide(values, high * 0.5 - low * 0.5, out=values)
     # Rounding may leave an end by one unit in the last place.
     return np.clip(values, 0.0, 1.0, out=values).astype(np.float32, copy=False)

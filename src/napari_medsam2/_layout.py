@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
-from napari_medsam2._axes import CHANNEL, guess_axes, leading, parse_axes
+from napari_medsam2._axes import CHANNEL, check_letters, guess_axes, leading, parse_axes
 from napari_medsam2._readers import CollectionItem
 from napari_medsam2._sources import Source, check_dtype
 from napari_medsam2.errors import InputError
@@ -28,6 +28,10 @@ class Layout(Protocol):
 
     def slice_shape(self, index: int) -> tuple[int, int]:
         """Return ``(H, W)`` of one slice."""
+        ...
+
+    def slice_dtype(self, index: int) -> np.dtype[Any]:
+        """Return the type of one slice."""
         ...
 
     def channels(self, index: int) -> int | None:
@@ -74,6 +78,10 @@ class Grid:
         """Return ``(H, W)``, the same for all."""
         return self._plane
 
+    def slice_dtype(self, index: int) -> np.dtype[Any]:
+        """Return the type of a pixel, the same for all."""
+        return self.dtype
+
     def channels(self, index: int) -> int | None:
         """Return the number of channels, the same for all."""
         return self._channels
@@ -98,27 +106,33 @@ class Pile:
         The pictures.
     item_axes : sequence of str
         The axes of each: ``Y``, ``X`` and perhaps ``C``.
-    axes : str or None
-        What they are together, such as ``NYX``.
-    names : sequence of str
-        What each is called in an error.
+    types : sequence of numpy.dtype
+        The type of each.
+    along : str
+        The axis that numbers them: ``N``, ``Z`` or ``T``.
     """
 
-    def __init__(self, items: Sequence[Source], item_axes: Sequence[str], axes: str | None, names: Sequence[str]) -> None:
+    def __init__(
+        self, items: Sequence[Source], item_axes: Sequence[str], types: Sequence[np.dtype[Any]], along: str
+    ) -> None:
         import numpy as np
 
         self._items = tuple(items)
         self._item_axes = tuple(item_axes)
-        self.lead = (len(items),)
-        types = {check_dtype(item.dtype, name) for item, name in zip(items, names, strict=True)}
-        self.dtype = types.pop() if len(types) == 1 else np.result_type(*types)
+        self._types = tuple(types)
+        self.lead: tuple[int, ...] = (len(items),)
+        self.dtype = np.result_type(*set(types))
         coloured = all(CHANNEL in letters for letters in item_axes)
-        self.axes = axes or ("NYXC" if coloured else "NYX")
+        self.axes = along + (item_axes[0] if len(set(item_axes)) == 1 else "YXC" if coloured else "YX")
 
     def slice_shape(self, index: int) -> tuple[int, int]:
         """Return ``(H, W)`` of one picture."""
         sizes = dict(zip(self._item_axes[index], self._items[index].shape, strict=True))
         return int(sizes["Y"]), int(sizes["X"])
+
+    def slice_dtype(self, index: int) -> np.dtype[Any]:
+        """Return the type of one picture."""
+        return self._types[index]
 
     def channels(self, index: int) -> int | None:
         """Return the number of channels of one picture."""
@@ -133,7 +147,7 @@ class Pile:
         """Read one picture."""
         item = self._items[index]
         axes = self._item_axes[index]
-        return _plane(item[(slice(None),) * len(axes)], axes, check_dtype(item.dtype, "the image"))
+        return _plane(item[(slice(None),) * len(axes)], axes, self._types[index])
 
 
 def _plane(part: Any, axes: str, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -164,9 +178,10 @@ def layout_of(data: Any, axes: str | None, what: str) -> Layout:
     if isinstance(data, (list, tuple)):
         return _pile_of(data, axes, what)
     if not all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
-        hint = "; open a file with ImageStack.open" if isinstance(data, (str, bytes)) or hasattr(data, "__fspath__") else ""
+        path = isinstance(data, str) or hasattr(data, "__fspath__")
+        hint = "open a file with ImageStack.open" if path else "convert it with numpy.asarray"
         raise InputError(
-            f"{what} must be an array (numpy, dask, zarr) or a list of pictures, not {type(data).__name__}{hint}"
+            f"{what} must be an array (numpy, dask, zarr) or a list of pictures, not {type(data).__name__}; {hint}"
         )
     shape = tuple(data.shape)
     dtype = check_dtype(data.dtype, what)
@@ -185,46 +200,39 @@ def _check_sizes(shape: tuple[int, ...], what: str) -> None:
 def _pile_of(data: Sequence[Any], axes: str | None, what: str) -> Pile:
     if not data:
         raise InputError(f"{what} is an empty list; give at least one picture")
-    names = [
-        item.path.name if isinstance(item, CollectionItem) else f"picture {i} of {what}" for i, item in enumerate(data)
-    ]
+    asked = None if axes is None else check_letters(axes)
+    if asked is not None and (len(leading(asked)) != 1 or asked[0] not in "NZT"):
+        raise InputError(
+            f"axes {axes!r} does not fit a list of pictures; give NYX or NYXC for a collection, ZYX or TYX for a stack"
+        )
     letters: list[str] = []
-    for item, name in zip(data, names, strict=True):
+    types: list[np.dtype[Any]] = []
+    for i, item in enumerate(data):
+        name = item.path.name if isinstance(item, CollectionItem) else f"picture {i} of {what}"
         if not all(hasattr(item, attribute) for attribute in ("shape", "dtype", "__getitem__")):
             raise InputError(f"{name} is {type(item).__name__}, not an array; give a list of arrays, or one array")
-        shape = tuple(item.shape)
-        _check_sizes(shape, name)
-        letters.append(_picture_axes(item, shape, axes, name))
-    if axes is not None:
-        axes = _pile_axes(axes, len(data), data[0].shape, what)
-        planes = {tuple(item.shape[own.index(axis)] for axis in "YX") for item, own in zip(data, letters, strict=True)}
-        if len(planes) > 1 and "N" not in axes:
-            raise InputError(
-                f"{what} has pictures of {len(planes)} sizes, which are no stack with axes {axes}; "
-                f"leave axes out to open them as a collection"
-            )
-    return Pile(data, letters, axes, names)
-
-
-def _pile_axes(axes: str, count: int, shape: tuple[int, ...], what: str) -> str:
-    letters = parse_axes(axes, (0,) * len(axes), what)
-    if len(leading(letters)) != 1 or letters[0] not in "NZT":
+        _check_sizes(tuple(item.shape), name)
+        types.append(check_dtype(item.dtype, name))
+        letters.append(item.axes if isinstance(item, CollectionItem) else _picture_axes(tuple(item.shape), asked, name))
+    if asked is not None and CHANNEL in asked and not any(CHANNEL in own for own in letters):
+        raise InputError(f"axes {axes!r} has channels but no picture of {what} does; leave out the C")
+    pile = Pile(data, letters, types, "N" if asked is None else asked[0])
+    sizes = {pile.slice_shape(i) for i in range(len(data))}
+    if len(sizes) > 1 and "N" not in pile.axes:
         raise InputError(
-            f"axes {axes!r} does not fit {count} pictures of shape {tuple(shape)}; "
-            f"give NYX or NYXC for a collection, ZYX or TYX for a stack"
+            f"{what} has pictures of {len(sizes)} sizes, which are no stack with axes {axes}; "
+            f"leave axes out to open them as a collection"
         )
-    return letters
+    return pile
 
 
-def _picture_axes(item: Any, shape: tuple[int, ...], axes: str | None, name: str) -> str:
+def _picture_axes(shape: tuple[int, ...], asked: str | None, name: str) -> str:
     """Return the axes of one picture of many."""
-    if isinstance(item, CollectionItem):
-        return item.axes
     if len(shape) == 2:
         return "YX"
-    wanted = "".join(letter for letter in axes.upper() if letter in "YXC") if axes else ""
-    if len(shape) == 3 and len(wanted) == 3:
-        return wanted
+    own = "".join(letter for letter in asked or "" if letter in "YXC")
+    if len(shape) == 3 and len(own) == 3:
+        return own
     if len(shape) == 3 and shape[-1] in (1, 3, 4):
         return "YXC"
     raise InputError(

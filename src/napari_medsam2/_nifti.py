@@ -47,7 +47,8 @@ def open_nifti(path: Path) -> ImageFile:
     """
     import nibabel
 
-    image = nibabel.load(path)
+    # Its own type says nothing of the members that all images of volumes have.
+    image: Any = nibabel.load(path)
     stored = image.dataobj
     check_dtype(stored.dtype, path.name)
     shape = tuple(int(size) for size in stored.shape)
@@ -104,7 +105,7 @@ class _Inflated:
             return self._file
 
     def _inflate(self) -> IO[bytes]:
-        inflated = tempfile.TemporaryFile()  # noqa: SIM115
+        inflated = tempfile.TemporaryFile()
         try:
             with gzip.open(self._path) as packed:
                 shutil.copyfileobj(packed, inflated, 1 << 20)

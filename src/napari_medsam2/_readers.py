@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["CollectionItem", "list_images", "natural_key", "open_collection", "open_image"]
+__all__ = [
+    "CollectionItem",
+    "distinct_names",
+    "find_images",
+    "natural_key",
+    "open_collection",
+    "open_image",
+    "reason",
+    "short_name",
+]
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 _TIFFS = (".tif", ".tiff", ".btf", ".tf8")
@@ -206,37 +216,51 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts)]
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Return the image files directly in a folder, in natural order; hidden and other files are passed over.
+def find_images(place: Path) -> list[Path] | None:
+    """Return the files of a folder or a pattern, in natural order; None if it is one image (a file or an OME-Zarr).
+
+    Hidden files of a folder and those that are no TIFF, PNG, JPEG or BMP are passed over.
 
     Raises
     ------
     InputError
-        If there is none.
+        If there is nothing.
     """
-    found = [
-        path
-        for path in folder.iterdir()
-        if path.name.lower().endswith(_TIFFS + _PICTURES) and not path.name.startswith(".") and path.is_file()
-    ]
-    if not found:
-        raise InputError(f"the folder {folder} holds no image; put TIFF, PNG, JPEG or BMP files in it")
-    return sorted(found, key=lambda path: natural_key(path.name))
+    from napari_medsam2._ngff import is_zarr
+
+    if place.is_file() or (place.is_dir() and is_zarr(place)):
+        return None
+    if place.is_dir():
+        found = [
+            path
+            for path in place.iterdir()
+            if path.name.lower().endswith(_TIFFS + _PICTURES) and not path.name.startswith(".") and path.is_file()
+        ]
+        if not found:
+            raise InputError(f"the folder {place} holds no image; put TIFF, PNG, JPEG or BMP files in it")
+    elif any(sign in str(place) for sign in "*?["):
+        found = [path for path in map(Path, glob.glob(str(place), recursive=True)) if path.is_file()]
+        if not found:
+            raise InputError(f"no file matches {place}; check the folder and the pattern")
+    elif ":/" in str(place):
+        raise InputError(f"cannot open {place}: only files on this computer can be opened; download it first")
+    else:
+        raise InputError(f"there is no file or folder {place}; check the path")
+    return sorted(found, key=lambda path: natural_key(str(path)))
 
 
-def match_glob(pattern: str) -> list[Path]:
-    """Return the files that match a pattern, in natural order.
+def short_name(path: Path) -> str:
+    """Return a file's name without the suffixes of its format."""
+    return re.sub(r"(\.ome)?\.(tiff?|zarr|nii|npy|png|jpe?g|bmp|btf|tf8)(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
-    Raises
-    ------
-    InputError
-        If none does.
-    """
-    found = [Path(name) for name in glob.glob(pattern, recursive=True)]
-    files = [path for path in found if path.is_file()]
-    if not files:
-        raise InputError(f"no file matches {pattern}; check the folder and the pattern")
-    return sorted(files, key=lambda path: natural_key(str(path)))
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Return the files' names; with their folders, below the one they share, where two have the same name."""
+    names = [path.name for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    shared = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(shared).as_posix() for path in paths]
 
 
 def open_collection(paths: Sequence[Path]) -> list[CollectionItem]:

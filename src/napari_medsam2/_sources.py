@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import threading
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from napari_medsam2.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Key", "MappedArray", "Rearranged", "ScaledArray", "Source", "full_key", "check_dtype", "match_axes"]
+__all__ = ["Key", "MappedArray", "Rearranged", "ScaledArray", "Source", "check_dtype", "full_key", "match_axes"]
 
 Key = tuple["int | slice", ...]
 
@@ -51,7 +50,7 @@ class MappedArray:
     Parameters
     ----------
     file : callable
-        Returns the path, or an open file without a name.
+        Returns the path, or an open binary file without a name.
     offset : int
         Bytes before the first pixel.
     shape : tuple of int
@@ -64,7 +63,7 @@ class MappedArray:
 
     def __init__(
         self,
-        file: Callable[[], Path | IO[bytes]],
+        file: Callable[[], Any],
         offset: int,
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
@@ -74,7 +73,7 @@ class MappedArray:
         self._file = file
         self._offset = offset
         self._stored = dtype
-        self._order = "F" if fortran else "C"
+        self._order: Literal["F", "C"] = "F" if fortran else "C"
         self._lock = threading.Lock()
         self.shape = shape
         self.dtype = dtype.newbyteorder("=")
@@ -85,14 +84,7 @@ class MappedArray:
 
         file = self._file()
         with self._lock:
-            view: np.memmap[Any, Any] = np.memmap(
-                file,
-                dtype=self._stored,
-                mode="r",
-                offset=self._offset,
-                shape=self.shape,
-                order=self._order,  # type: ignore[arg-type]
-            )
+            view: NDArray[Any] = np.memmap(file, self._stored, "r", self._offset, self.shape, self._order)
         return np.array(view[key], dtype=self.dtype)
 
 
@@ -215,4 +207,5 @@ def check_dtype(dtype: Any, what: str) -> np.dtype[Any]:
     if found.kind not in "buif":
         hint = "take its magnitude or real part" if found.kind == "c" else "convert it to integers or floats"
         raise InputError(f"{what} has pixels of type {found}, which is no grey value; {hint}")
-    return found.newbyteorder("=")
+    native: np.dtype[Any] = found.newbyteorder("=")
+    return native

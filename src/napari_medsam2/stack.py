@@ -6,27 +6,20 @@ import difflib
 import hashlib
 import math
 import operator
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_medsam2._axes import leading
-from napari_medsam2._intensity import (
-    MAX_PIXELS,
-    MAX_SLICES,
-    Window,
-    apply_window,
-    finite_range,
-    robust_window,
-    thin,
-)
-from napari_medsam2._layout import Pile, layout_of
-from napari_medsam2._readers import list_images, match_glob, open_collection, open_image, reason
+from napari_medsam2._axes import check_letters, leading
+from napari_medsam2._checks import check_channel, check_names, check_spacing, check_window
+from napari_medsam2._intensity import Window, apply_window
+from napari_medsam2._layout import Layout, Pile, layout_of
+from napari_medsam2._readers import distinct_names, find_images, open_collection, open_image, reason, short_name
 from napari_medsam2._sources import match_axes
+from napari_medsam2._windows import Windows
 from napari_medsam2.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -37,9 +30,9 @@ __all__ = ["ImageStack"]
 class ImageStack:
     """Slices of an image, read lazily: one at a time, and only when asked for.
 
-    A *stack* is ordered (the depth of a volume, the frames of a film); a *collection* is not (the pictures of a folder).
-    Slices are numbered from 0 by ``index``, in the order of the leading axes. Reads are thread-safe as far as the array
-    that was given is; those of opened files are.
+    A *stack* is ordered (the depth of a volume, the frames of a film), a *collection* is not (the pictures of a
+    folder). Slices are numbered from 0 by ``index``, in the order of the leading axes. Reads of opened files are
+    thread-safe; those of an array are if the array's are.
 
     Parameters
     ----------
@@ -88,16 +81,21 @@ class ImageStack:
         names: Sequence[str] | None = None,
     ) -> None:
         self.name = name
-        self._layout = layout_of(data, axes, f"the image {name}" if name != "stack" else "the image")
+        self._layout: Layout = layout_of(data, axes, f"the image {name}" if name != "stack" else "the image")
         self._length = math.prod(self._layout.lead)
-        self._fixed_window = None if window is None else _check_window(window)
-        self._channel = _check_channel(channel, [self._layout.channels(i) for i in self._kinds()])
-        self._spacing = _check_spacing(spacing)
-        self._names = _check_names(names, self._length)
+        # Only pictures of a list can differ in size and channels.
+        self._distinct = range(self._length) if isinstance(self._layout, Pile) else range(1)
+        self._spacing = check_spacing(spacing)
+        self._names = check_names(names, self._length)
         self._affine: NDArray[Any] | None = None
         self._path: Path | None = None
-        self._windows: dict[int, tuple[Window, ...]] = {}
-        self._lock = threading.Lock()
+        self._windows = Windows(
+            self._layout,
+            self.raw,
+            self._describe,
+            check_window(window),
+            check_channel(channel, {self._layout.channels(i) for i in self._distinct}),
+        )
         self._check_finite(data)
 
     @classmethod
@@ -132,25 +130,17 @@ class ImageStack:
         InputError
             If there is nothing at that path, or it cannot be read.
         """
-        text = str(path)
         place = Path(path).expanduser()
-        if place.is_file() or (place.is_dir() and _is_image_folder(place)):
+        files = find_images(place)
+        if files is None:
             return cls._open_one(place, axes, window, channel)
-        if place.is_dir():
-            files = list_images(place)
-        elif glob_like(text):
-            files = match_glob(str(place))
-        elif "://" in text:
-            raise InputError(f"cannot open {text}: only files on this computer can be opened; download it first")
-        else:
-            raise InputError(f"there is no file or folder {text}; check the path")
         stack = cls(
             open_collection(files),
             axes,
             window=window,
             channel=channel,
             name=place.name if place.is_dir() else place.parent.name or "collection",
-            names=_distinct_names(files),
+            names=distinct_names(files),
         )
         stack._path = place
         return stack
@@ -164,10 +154,13 @@ class ImageStack:
         channel: int | Sequence[int] | None,
     ) -> ImageStack:
         image = open_image(path)
-        data = image.data if axes is None else match_axes(image.data, image.axes, axes.upper())
-        stack = cls(
-            data, axes or image.axes, window=window, channel=channel, spacing=image.spacing, name=_short_name(path)
-        )
+        data, letters, spacing = image.data, image.axes, image.spacing
+        if axes is not None:
+            letters = check_letters(axes)
+            data = match_axes(data, image.axes, letters)
+        if spacing is not None:
+            spacing = {axis: size for axis, size in spacing.items() if axis == "unit" or axis.upper() in letters}
+        stack = cls(data, letters, window=window, channel=channel, spacing=spacing, name=short_name(path))
         stack._affine = image.affine
         stack._path = path
         return stack
@@ -206,7 +199,7 @@ class ImageStack:
     @property
     def uniform(self) -> bool:
         """Whether all slices have the same height and width."""
-        return not isinstance(self._layout, Pile) or len({self.slice_shape(i) for i in range(len(self))}) == 1
+        return len({self.slice_shape(i) for i in self._distinct}) == 1
 
     def require_uniform(self) -> None:
         """Raise InputError where the slices differ in size, so that no one array can hold their labels."""
@@ -360,9 +353,8 @@ class ImageStack:
         image = self.raw(index)
         if image.ndim == 2:
             image = image[..., None]
-        windows = self._windows_of(self._check_index(index), image)
-        shown = self._shown(index)
-        planes = [apply_window(image[..., c], w) for c, w in zip(shown, windows, strict=True)]
+        windows = self._windows.of(index, image)
+        planes = [apply_window(image[..., c], w) for c, w in zip(self._windows.shown(index), windows, strict=True)]
         if len(planes) == 3:
             return np.stack(planes)
         plane = planes[0] if len(planes) == 1 else np.maximum(planes[0], planes[1])
@@ -377,15 +369,17 @@ class ImageStack:
         use and kept. Both ends are equal for a constant image, which is shown as black. None where the
         channels, or the pictures of a collection, have windows of their own: see `windows`.
         """
-        if self.is_collection and self._fixed_window is None and len(self) > 1:
-            return None
-        found = set(self.windows(0))
+        if self.is_collection and self._length > 1:
+            each = {self._windows.known(i) for i in self._distinct}
+            found = set(each.pop() or ()) if len(each) == 1 else set()
+        else:
+            found = set(self.windows(0))
         return found.pop() if len(found) == 1 else None
 
     def windows(self, index: int) -> tuple[Window, ...]:
         """Return the window of each channel that is shown of one slice.
 
-        The slices of a stack share their windows; each picture of a collection has its own, since exposures differ.
+        The slices of a stack share their windows; each image of a collection has its own, since exposures differ.
         Colours (``…YXC`` with 3 or 4 channels) share one, so that hues stay.
 
         Raises
@@ -393,7 +387,7 @@ class ImageStack:
         InputError
             If the image has no finite pixel.
         """
-        return self._windows_of(self._check_index(index), None)
+        return self._windows.of(self._check_index(index))
 
     def fingerprint(self) -> str:
         """Return a SHA-256 of shape, type and every pixel, in hexadecimal; slices are read one after the other.
@@ -419,70 +413,8 @@ class ImageStack:
             raise InputError(f"there is no slice {number} in {self.name}; it has {self._length}, numbered from 0")
         return number
 
-    def _kinds(self) -> range:
-        """The slices that may differ in their channels: the pictures of a pile, or just the first slice."""
-        return range(self._length) if isinstance(self._layout, Pile) else range(1)
-
-    def _shown(self, index: int) -> tuple[int, ...]:
-        """The numbers of the channels that are shown of one slice."""
-        channels = self._layout.channels(index)
-        if channels is None:
-            return (0,)
-        return self._channel if self._channel is not None else tuple(range(min(channels, 3)))
-
-    def _windows_of(self, index: int, image: NDArray[Any] | None) -> tuple[Window, ...]:
-        """The windows of one slice, of which ``image`` is the ``(H, W, C)`` content if it was read already."""
-        shown = self._shown(index)
-        if self._fixed_window is not None:
-            return (self._fixed_window,) * len(shown)
-        dtype = self._layout.dtype if image is None else image.dtype
-        if dtype == "bool":
-            return ((0.0, 1.0),) * len(shown)
-        colour = self._layout.colour(index)
-        if colour and dtype == "uint8":
-            return ((0.0, 255.0),) * len(shown)
-        key = index if self.is_collection else -1
-        found = self._windows.get(key)
-        if found is None:
-            # One thread computes, the others wait for it.
-            with self._lock:
-                found = self._windows.get(key) or self._find_windows(index, shown, colour, image)
-                self._windows[key] = found
-        return found
-
-    def _find_windows(
-        self, index: int, shown: tuple[int, ...], colour: bool, image: NDArray[Any] | None
-    ) -> tuple[Window, ...]:
-        import numpy as np
-
-        if self.is_collection:
-            numbers = [index]
-        else:
-            count = min(self._length, MAX_SLICES)
-            numbers = sorted({round(i) for i in np.linspace(0, self._length - 1, count).tolist()})
-
-        def slices() -> Iterator[NDArray[Any]]:
-            for number in numbers:
-                content = image if image is not None and number == index else self.raw(number)
-                yield content[..., None] if content.ndim == 2 else content
-
-        samples: dict[int, list[NDArray[Any]]] = {c: [] for c in shown}
-        for content in slices():
-            for c in shown:
-                samples[c].append(thin(content[..., c], MAX_PIXELS // len(numbers)))
-        groups = [shown] if colour else [(c,) for c in shown]
-        found: list[Window] = []
-        for group in groups:
-            window = robust_window([plane for c in group for plane in samples[c]])
-            if window is None or window[0] == window[1]:
-                # What the sample passed over may still be there.
-                window = finite_range(content[..., c] for content in slices() for c in group)
-            if window is None:
-                raise InputError(f"{self._what(index)} has no finite pixel (all are NaN or infinite); check its source")
-            found += [window] * len(group)
-        return tuple(found)
-
-    def _what(self, index: int) -> str:
+    def _describe(self, index: int) -> str:
+        """Say which part of the image shares its window with this slice."""
         if not self.is_collection:
             return self.name
         return f"{self._names[index]} of {self.name}" if self._names else f"picture {index} of {self.name}"
@@ -494,8 +426,3 @@ class ImageStack:
         if isinstance(data, np.ndarray) and data.dtype.kind == "f":
             if not any(np.isfinite(self.raw(i)).any() for i in range(self._length)):
                 raise InputError(f"{self.name} has no finite pixel (all are NaN or infinite); check its source")
-
-
-def glob_like(text: str) -> bool:
-    """Whether a path is a pattern."""
-    return any(sign in text for sign in "*?[")
