@@ -81,12 +81,14 @@ class ImageStack:
         names: Sequence[str] | None = None,
     ) -> None:
         self.name = name
-        self._layout: Layout = layout_of(data, axes, f"the image {name}" if name != "stack" else "the image")
+        self._layout: Layout = layout_of(data, axes, "the image" if name == "stack" else name)
         self._length = math.prod(self._layout.lead)
         # Only pictures of a list can differ in size and channels.
         self._distinct = range(self._length) if isinstance(self._layout, Pile) else range(1)
+        self._uniform = len({self._layout.slice_shape(i) for i in self._distinct}) == 1
         self._spacing = check_spacing(spacing)
         self._names = check_names(names, self._length)
+        self._numbers = {known: number for number, known in enumerate(self._names or ())}
         self._affine: NDArray[Any] | None = None
         self._path: Path | None = None
         self._windows = Windows(
@@ -199,7 +201,7 @@ class ImageStack:
     @property
     def uniform(self) -> bool:
         """Whether all slices have the same height and width."""
-        return len({self.slice_shape(i) for i in self._distinct}) == 1
+        return self._uniform
 
     def require_uniform(self) -> None:
         """Raise InputError where the slices differ in size, so that no one array can hold their labels."""
@@ -299,8 +301,8 @@ class ImageStack:
         """
         if self._names is None:
             raise InputError(f"{self.name} has no picture names; give the slice's number instead of {name!r}")
-        if name in self._names:
-            return self._names.index(name)
+        if name in self._numbers:
+            return self._numbers[name]
         alike = difflib.get_close_matches(str(name), self._names, n=3)
         hint = f"did you mean {', '.join(alike)}?" if alike else f"the first is {self._names[0]}"
         raise InputError(f"there is no picture {name!r} in {self.name}; {hint}")
