@@ -1,0 +1,240 @@
+"""Protocols: which prompts a simulated annotator gives, and how the answers are judged."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from napari_medsam2.errors import InputError
+from napari_medsam2.evaluation.annotator import innermost, tight_box
+from napari_medsam2.evaluation.baselines import copy_through_dice, fill_box, grey, otsu, otsu_in_box
+from napari_medsam2.metrics import dice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from napari_medsam2.backend.protocol import Backend
+    from napari_medsam2.evaluation.cases import Case, Target
+    from napari_medsam2.memory import Policy
+    from napari_medsam2.session import AnnotationSession
+
+__all__ = ["PROTOCOLS", "SEEDS", "Item", "Protocol", "Row", "applies", "run_protocol"]
+
+Protocol = Literal["box", "click", "stack", "collection"]
+
+PROTOCOLS: dict[str, str] = {
+    "box": "a tight box around each object, on its largest slice; that slice's mask is judged",
+    "click": "one click at each object's innermost pixel, on its largest slice; that slice's mask is judged",
+    "stack": "a tight box around each object on its largest slice, propagated both ways; judged in 3-D, over all slices",
+    "collection": "one image's foreground as a painted mask, propagated; the foreground of all other images is judged",
+}
+"""What each protocol does."""
+
+SEEDS = 3
+"""How many images of a collection take their turn as the prompted one: the first that have a foreground."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One judged answer.
+
+    Parameters
+    ----------
+    value : int
+        The object's value in the reference labels; 0 for all foreground together.
+    index : int
+        The prompted slice.
+    dice : float
+        Of the model's mask, or the mean over images for ``collection``.
+    baselines : dict
+        The Dice of each baseline, by name.
+    seconds : float
+        That the session took, reading and encoding the image included.
+    pairs : sequence of (float, float)
+        Confidence and true Dice of every mask that the model made, for their correlation.
+    """
+
+    value: int
+    index: int
+    dice: float
+    baselines: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    pairs: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """All items of one protocol on one case.
+
+    Parameters
+    ----------
+    case : str
+        The case's name.
+    protocol : str
+        One of `PROTOCOLS`.
+    items : tuple of Item
+        At least one.
+    """
+
+    case: str
+    protocol: str
+    items: tuple[Item, ...]
+
+    @property
+    def dice(self) -> float:
+        """The model's mean Dice."""
+        return float(np.mean([item.dice for item in self.items]))
+
+    @property
+    def baselines(self) -> dict[str, float]:
+        """Each baseline's mean Dice, over the same items."""
+        return {name: float(np.mean([i.baselines[name] for i in self.items])) for name in self.items[0].baselines}
+
+    @property
+    def seconds(self) -> float:
+        """Mean seconds an item."""
+        return float(np.mean([item.seconds for item in self.items]))
+
+    @property
+    def correlation(self) -> float | None:
+        """Spearman's rank correlation of confidence and true Dice; None where it is not defined."""
+        from scipy import stats
+
+        pairs = np.array([pair for item in self.items for pair in item.pairs])
+        if len(pairs) < 3 or (pairs == pairs[0]).all(0).any():
+            return None
+        return float(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
+
+
+def applies(case: Case, protocol: str) -> bool:
+    """Whether a protocol makes sense for a case: ``stack`` needs a z-stack, ``collection`` two images or more."""
+    if protocol == "stack":
+        return case.kind == "stack"
+    if protocol == "collection":
+        return case.kind == "collection" and len(case.stack) > 1
+    return True
+
+
+def run_protocol(case: Case, protocol: str, backend: Backend, memory: Policy = "self-sorting") -> Iterator[Item]:
+    """Drive a session through a protocol.
+
+    Parameters
+    ----------
+    case : Case
+        The image and its reference labels.
+    protocol : str
+        One of `PROTOCOLS`.
+    backend : Backend
+        The network.
+    memory : str
+        The memory bank's policy.
+
+    Yields
+    ------
+    Item
+        As soon as it is judged; none where the protocol does not apply.
+
+    Raises
+    ------
+    InputError
+        If the protocol is unknown, or the case has no object of 30 pixels or more.
+    """
+    if protocol not in PROTOCOLS:
+        raise InputError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}, all")
+    if not applies(case, protocol):
+        return
+    from napari_medsam2.session import AnnotationSession
+
+    def start() -> AnnotationSession:
+        kind: Literal["stack", "collection"] = "collection" if case.kind == "collection" else "stack"
+        return AnnotationSession(case.stack, backend=backend, memory=memory, kind=kind)
+
+    if protocol == "collection":
+        seeds = [index for (index, _), _ in zip(case.foregrounds(), range(SEEDS), strict=False)]
+        if not seeds:
+            raise InputError(f"{case.name} has no foreground in its labels; nothing can be judged")
+        for seed in seeds:
+            yield _foreground(case, start(), seed)
+        return
+    targets = case.targets()
+    if not targets:
+        raise InputError(f"{case.name} has no object of 30 pixels or more in its labels; nothing can be judged")
+    if protocol == "stack":
+        yield from _volumes(case, start(), targets)
+    else:
+        session = start()
+        for target in targets:
+            yield _one_slice(case, session, target, protocol)
+
+
+def _one_slice(case: Case, session: AnnotationSession, target: Target, protocol: str) -> Item:
+    truth = case.labels(target.index) == target.value
+    label = session.add_object()
+    began = time.perf_counter()
+    if protocol == "click":
+        result = session.add_points(label, target.index, [innermost(truth)], [1])
+    else:
+        result = session.add_box(label, target.index, tight_box(truth))
+    seconds = time.perf_counter() - began
+    score = dice(result.mask, truth)
+    baselines: dict[str, float] = {}
+    if protocol == "box":
+        box = tight_box(truth)
+        picture = grey(case.stack.pixels(target.index))
+        baselines["box filled"] = dice(fill_box(truth.shape, box), truth)
+        baselines["Otsu"] = dice(otsu_in_box(picture, box), truth)
+    return Item(target.value, target.index, score, baselines, seconds, ((result.confidence, score),))
+
+
+def _volumes(case: Case, session: AnnotationSession, targets: Sequence[Target]) -> Iterator[Item]:
+    began = time.perf_counter()
+    labels: dict[int, Target] = {}
+    masks: dict[int, np.ndarray] = {}
+    for target in targets:
+        label = session.add_object()
+        labels[label], masks[label] = target, case.labels(target.index) == target.value
+        session.add_box(label, target.index, tight_box(masks[label]))
+    for _ in session.propagate(direction="both"):
+        pass
+    seconds = (time.perf_counter() - began) / len(targets)
+    pixels = {label: np.zeros(4, np.int64) for label in labels}
+    pairs: dict[int, list[tuple[float, float]]] = {label: [] for label in labels}
+    for index in range(len(case.stack)):
+        # What a person gets: the labels, in which no two objects share a pixel.
+        found, reference = session.slice_labels(index), case.labels(index)
+        for label, target in labels.items():
+            mask, truth = found == label, reference == target.value
+            pixels[label] += [mask.sum(), truth.sum(), (mask & truth).sum(), (masks[label] & truth).sum()]
+            result = session.results.get(label, index)
+            if result is not None and index != target.index:
+                pairs[label].append((result.confidence, dice(mask, truth)))
+    for label, target in labels.items():
+        size, volume, overlap, copied = (int(n) for n in pixels[label])
+        baseline = copy_through_dice(target.area, copied, volume, len(case.stack))
+        score = 2 * overlap / (size + volume)
+        yield Item(target.value, target.index, score, {"copied": baseline}, seconds, tuple(pairs[label]))
+
+
+def _foreground(case: Case, session: AnnotationSession, seed: int) -> Item:
+    prompt = case.labels(seed) != 0
+    began = time.perf_counter()
+    label = session.add_object(name="foreground")
+    session.add_mask(label, seed, prompt)
+    for _ in session.propagate():
+        pass
+    others = [i for i in range(len(case.stack)) if i != seed]
+    seconds = (time.perf_counter() - began) / len(others)
+    like = grey(case.stack.pixels(seed))
+    pairs: list[tuple[float, float]] = []
+    thresholds: list[float] = []
+    for index in others:
+        truth = case.labels(index) != 0
+        score = dice(session.slice_labels(index) == label, truth)
+        result = session.results.get(label, index)
+        pairs.append((result.confidence if result is not None else 0.0, score))
+        thresholds.append(dice(otsu(grey(case.stack.pixels(index)), like, prompt), truth))
+    mean = float(np.mean([score for _, score in pairs]))
+    return Item(0, seed, mean, {"Otsu": float(np.mean(thresholds))}, seconds, tuple(pairs))
