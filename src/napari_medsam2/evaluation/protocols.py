@@ -28,7 +28,7 @@ Protocol = Literal["box", "click", "stack", "collection"]
 PROTOCOLS: dict[str, str] = {
     "box": "a tight box around each object, on its largest slice; that slice's mask is judged",
     "click": "one click at each object's innermost pixel, on its largest slice; that slice's mask is judged",
-    "stack": "a tight box around each object on its largest slice, propagated both ways; judged in 3-D, over all slices",
+    "stack": "a tight box around each object on its largest slice, propagated both ways; judged in 3-D over all slices",
     "collection": "one image's foreground as a painted mask, propagated; the foreground of all other images is judged",
 }
 """What each protocol does."""
