@@ -25,6 +25,8 @@ __all__ = ["open_tiff"]
 
 # Dialects that may hold several images of which only the first is the data: label and overview pictures, pyramids.
 _PLAIN = frozenset({"shaped", "generic", "uniform"})
+# ImageJ itself shows no more.
+_IMAGEJ_CHANNELS = 7
 
 
 def open_tiff(path: Path) -> ImageFile:
@@ -109,6 +111,9 @@ def _axes(series: tifffile.TiffPageSeries) -> str:
     if series.kind == "shaped" and "S" in letters and not letters.endswith("S") and not _says_axes(series):
         # tifffile stores an array of 3 or 4 pages as the planes of one colour picture unless it is told not to.
         return guess_axes(shape, series.dtype)
+    if series.kind == "imagej" and letters == "CYX" and shape[0] > _IMAGEJ_CHANNELS:
+        # tifffile writes a stack as channels unless it is told its axes.
+        return "ZYX"
     if set(letters) <= set("QIYX"):
         return guess_axes(shape, series.dtype)
     ours = [{"S": "C", "P": "N", "M": "N", "V": "N"}.get(letter, letter) for letter in letters]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
-import operator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_medsam2._axes import check_letters, leading
+from napari_medsam2._axes import check_letters
 from napari_medsam2._checks import check_channel, check_names, check_spacing, check_window
 from napari_medsam2._intensity import Window, apply_window
 from napari_medsam2._layout import Layout, Pile, layout_of
+from napari_medsam2._numbering import check_index, ravel, runs, unravel
 from napari_medsam2._readers import distinct_names, find_images, open_collection, open_image, reason, short_name
 from napari_medsam2._sources import match_axes
 from napari_medsam2._windows import Windows
@@ -245,12 +245,7 @@ class ImageStack:
 
     def unravel(self, index: int) -> tuple[int, ...]:
         """Return a slice's coordinates along the leading axes: ``(t, z)`` for ``TZYX``, ``()`` for a picture."""
-        rest = self._check_index(index)
-        coordinates: list[int] = []
-        for size in reversed(self._layout.lead):
-            rest, coordinate = divmod(rest, size)
-            coordinates.append(coordinate)
-        return tuple(reversed(coordinates))
+        return unravel(self._check_index(index), self._layout.lead)
 
     def ravel(self, coords: Sequence[int]) -> int:
         """Return the number of the slice at these coordinates along the leading axes; the inverse of `unravel`.
@@ -260,20 +255,7 @@ class ImageStack:
         InputError
             If there are too many or too few, or one is outside the stack.
         """
-        lead = self._layout.lead
-        try:
-            whole = tuple(operator.index(coordinate) for coordinate in coords)
-        except TypeError:
-            raise InputError(f"slice coordinates {coords!r} must be whole numbers") from None
-        letters = leading(self.axes)
-        if len(whole) != len(lead) or any(not 0 <= c < size for c, size in zip(whole, lead, strict=True)):
-            raise InputError(
-                f"there is no slice at {whole}; give {len(lead)} numbers ({letters or 'none'}) within {lead}"
-            )
-        index = 0
-        for coordinate, size in zip(whole, lead, strict=True):
-            index = index * size + coordinate
-        return index
+        return ravel(coords, self._layout.lead, self.axes)
 
     def runs(self) -> tuple[range, ...]:
         """Return the groups of slices through which a mask can be followed from neighbour to neighbour.
@@ -281,15 +263,7 @@ class ImageStack:
         All slices of a ``ZYX`` or ``TYX`` stack or a collection are one run. With more leading axes the mask is
         followed along depth if there is one, else along time: a ``TZYX`` stack has one run for each time point.
         """
-        lead = self._layout.lead
-        letters = leading(self.axes)
-        if not lead:
-            return (range(1),)
-        along = next(letters.index(letter) for letter in "ZTN" if letter in letters)
-        step = math.prod(lead[along + 1 :])
-        block = step * lead[along]
-        starts = (outer + inner for outer in range(0, self._length, block) for inner in range(step))
-        return tuple(range(start, start + block, step) for start in starts)
+        return runs(self.axes, self._layout.lead)
 
     def index_of(self, name: str) -> int:
         """Return the number of the picture with this file name.
@@ -407,13 +381,7 @@ class ImageStack:
         return digest.hexdigest()
 
     def _check_index(self, index: int) -> int:
-        try:
-            number = operator.index(index)
-        except TypeError:
-            raise InputError(f"a slice's number must be whole, not {index!r}") from None
-        if not 0 <= number < self._length:
-            raise InputError(f"there is no slice {number} in {self.name}; it has {self._length}, numbered from 0")
-        return number
+        return check_index(index, self._length, self.name)
 
     def _describe(self, index: int) -> str:
         """Say which part of the image shares its window with this slice."""
