@@ -108,7 +108,7 @@ class _Inflated:
         inflated = tempfile.TemporaryFile()
         try:
             with gzip.open(self._path) as packed:
-                shutil.copyfileobj(packed, inflated, 1 << 20)
+                shutil.copyfileobj(packed, inflated, 1 << 18)
             inflated.flush()
         except EOFError:
             inflated.close()

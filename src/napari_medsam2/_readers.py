@@ -97,6 +97,9 @@ def reason(error: BaseException) -> str:
 def _open_npy(path: Path) -> ImageFile:
     import numpy as np
 
+    with path.open("rb") as stream:
+        if stream.read(6) != b"\x93NUMPY":
+            raise ValueError("it is no NumPy array")
     try:
         stored: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:

@@ -182,7 +182,9 @@ def match_axes(source: Source, own: str, wanted: str) -> Source:
     """
     if len(wanted) < len(own):
         surplus = len(own) - len(wanted)
-        single = [i for i, letter in enumerate(own) if source.shape[i] == 1 and letter not in wanted]
+        single = [i for i, letter in enumerate(own) if source.shape[i] == 1 and letter not in "YX"]
+        # Those of which nothing was said go first; the file's own letters may have been guessed.
+        single.sort(key=lambda i: own[i] in wanted)
         if len(single) >= surplus:
             return Rearranged(source, tuple(i for i in range(len(own)) if i not in single[:surplus]))
     elif len(wanted) > len(own) and "".join(letter for letter in wanted if letter in own) == own:

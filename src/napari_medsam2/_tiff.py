@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import struct
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 from napari_medsam2._axes import guess_axes, make_spacing
 from napari_medsam2._imagefile import ImageFile
@@ -26,7 +28,7 @@ __all__ = ["open_tiff"]
 # Dialects that may hold several images of which only the first is the data: label and overview pictures, pyramids.
 _PLAIN = frozenset({"shaped", "generic", "uniform"})
 # ImageJ itself shows no more.
-_IMAGEJ_CHANNELS = 7
+_CHANNELS = 7
 
 
 def open_tiff(path: Path) -> ImageFile:
@@ -56,6 +58,7 @@ def open_tiff(path: Path) -> ImageFile:
     # Without this the remarks of tifffile about odd tags reach a person's terminal.
     logging.getLogger("tifffile").addHandler(logging.NullHandler())
     with tifffile.TiffFile(path) as tif:
+        _check_chain(tif, path)
         chosen = _choose_series(tif, path)
         first = chosen[0]
         for page in (first.keyframe, _last_page(chosen[-1])):
@@ -90,6 +93,30 @@ def _choose_series(tif: tifffile.TiffFile, path: Path) -> list[tifffile.TiffPage
     )
 
 
+def _check_chain(tif: tifffile.TiffFile, path: Path) -> None:
+    """Raise InputError where a page's directory would lie behind the file's end: tifffile passes over what is lost."""
+    sizes, handle = tif.tiff, tif.filehandle
+    if sizes.is_ndpi:
+        # Its pointers of 32 bits have their upper halves elsewhere.
+        return
+    link = 4 if sizes.offsetsize == 4 else 8
+    seen: set[int] = set()
+    while True:
+        handle.seek(link)
+        (offset,) = struct.unpack(sizes.offsetformat, handle.read(sizes.offsetsize))
+        if offset == 0 or offset in seen:
+            return
+        seen.add(offset)
+        handle.seek(offset)
+        count = handle.read(sizes.tagnosize)
+        if len(count) == sizes.tagnosize:
+            link = offset + sizes.tagnosize + struct.unpack(sizes.tagnoformat, count)[0] * sizes.tagsize
+        if len(count) < sizes.tagnosize or link + sizes.offsetsize > handle.size:
+            raise InputError(
+                f"{path.name} is cut short: it ends at byte {handle.size}, in page {len(seen)}; copy or export it again"
+            )
+
+
 def _last_page(series: tifffile.TiffPageSeries) -> Any:
     return series.pages[len(series.pages) - 1]
 
@@ -111,8 +138,8 @@ def _axes(series: tifffile.TiffPageSeries) -> str:
     if series.kind == "shaped" and "S" in letters and not letters.endswith("S") and not _says_axes(series):
         # tifffile stores an array of 3 or 4 pages as the planes of one colour picture unless it is told not to.
         return guess_axes(shape, series.dtype)
-    if series.kind == "imagej" and letters == "CYX" and shape[0] > _IMAGEJ_CHANNELS:
-        # tifffile writes a stack as channels unless it is told its axes.
+    if letters == "CYX" and shape[0] > _CHANNELS and not _names_channels(series):
+        # tifffile writes a stack as channels of ImageJ or OME unless it is told its axes.
         return "ZYX"
     if set(letters) <= set("QIYX"):
         return guess_axes(shape, series.dtype)
@@ -128,6 +155,15 @@ def _axes(series: tifffile.TiffPageSeries) -> str:
 def _says_axes(series: tifffile.TiffPageSeries) -> bool:
     metadata = series.parent.shaped_metadata if series.parent is not None else None
     return bool(metadata and metadata[0].get("axes"))
+
+
+def _names_channels(series: tifffile.TiffPageSeries) -> bool:
+    """Whether OME-XML was written by something that knows channels by name, or ImageJ's channels are few."""
+    xml = series.parent.ome_metadata if series.kind == "ome" and series.parent is not None else None
+    if not xml:
+        return series.kind not in {"ome", "imagej"}
+    channels = ElementTree.fromstring(xml).findall("{*}Image/{*}Pixels/{*}Channel")  # noqa: S314
+    return any(channel.get("Name") or channel.get("Fluor") for channel in channels)
 
 
 def _pixels(
@@ -241,9 +277,6 @@ def _spacing(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> dict[st
 
 
 def _ome_spacing(xml: str) -> dict[str, float | str] | None:
-    # tifffile has parsed this text before, from the same file; expat has no network and bounds entity expansion.
-    from xml.etree import ElementTree
-
     pixels = ElementTree.fromstring(xml).find("{*}Image/{*}Pixels")  # noqa: S314
     if pixels is None:
         return None
