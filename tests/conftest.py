@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -19,14 +18,3 @@ def shared_data() -> Path:
     if not (_SHARED / "load.py").is_file():
         pytest.skip("needs the development data in ../shared/data")
     return _SHARED
-
-
-@pytest.fixture
-def readonly(tmp_path: Path) -> Path:
-    """A folder that cannot be written; the test is skipped for users who may write anywhere."""
-    folder = tmp_path / "readonly"
-    folder.mkdir()
-    folder.chmod(0o500)
-    if os.access(folder, os.W_OK):
-        pytest.skip("this user may write anywhere")
-    return folder
