@@ -91,6 +91,22 @@ def test_tiff_colour(tmp_path: Path, tile: tuple[int, int] | None, compression: 
     same(stack, COLOUR)
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_tiff_with_colours_in_planes(tmp_path: Path, compression: str | None) -> None:
+    with tifffile.TiffWriter(tmp_path / "planes.tif") as writer:
+        for picture in COLOUR:
+            planes = picture.transpose(2, 0, 1)
+            writer.write(planes, photometric="rgb", planarconfig="separate", metadata=None, compression=compression)
+    stack = ImageStack.open(tmp_path / "planes.tif")
+    assert (stack.axes, stack.shape, stack.window) == ("ZYXC", (3, 24, 20), (0.0, 255.0))
+    same(stack, COLOUR)
+
+
+def test_tiff_of_more_than_32_bits(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "big.tif", VOLUME, bigtiff=True, compression="zlib")
+    same(ImageStack.open(tmp_path / "big.tif"), VOLUME)
+
+
 def test_tiff_with_its_axes_said(tmp_path: Path) -> None:
     data = RNG.integers(0, 99, (2, 3, 5, 24, 20)).astype("float32")
     tifffile.imwrite(tmp_path / "a.tif", data, metadata={"axes": "TCZYX"}, photometric="minisblack", compression="zlib")

@@ -122,14 +122,14 @@ class ScaledArray:
 
 
 class Rearranged:
-    """A source without some of its axes of length 1, or with new ones.
+    """A source with its axes in another order, without some of length 1, or with new ones.
 
     Parameters
     ----------
     source : Source
         What is read.
     axes : tuple of int or None
-        For each axis of this array its number in the source, increasing; None for a new one of length 1.
+        For each axis of this array its number in the source; None for a new one of length 1.
     """
 
     def __init__(self, source: Source, axes: tuple[int | None, ...]) -> None:
@@ -157,7 +157,9 @@ class Rearranged:
                 inner[axis] = part
         found = np.asarray(self._source[tuple(inner)])
         kept = [axis for axis, part in zip(self._axes, whole, strict=True) if isinstance(part, slice)]
-        return np.expand_dims(found, tuple(i for i, axis in enumerate(kept) if axis is None))
+        order = [axis for axis in kept if axis is not None]
+        turned = found.transpose([sorted(order).index(axis) for axis in order])
+        return np.expand_dims(turned, tuple(i for i, axis in enumerate(kept) if axis is None))
 
 
 def match_axes(source: Source, own: str, wanted: str) -> Source:

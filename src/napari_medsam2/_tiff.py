@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from napari_medsam2._axes import guess_axes, make_spacing
 from napari_medsam2._imagefile import ImageFile
-from napari_medsam2._sources import Key, MappedArray, full_key
+from napari_medsam2._sources import Key, MappedArray, Rearranged, Source, full_key
 from napari_medsam2.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ __all__ = ["open_tiff"]
 _PLAIN = frozenset({"shaped", "generic", "uniform"})
 # ImageJ itself shows no more.
 _CHANNELS = 7
+# TIFF's photometric interpretations of colour.
+_RGB, _YCBCR = 2, 6
 
 
 def open_tiff(path: Path) -> ImageFile:
@@ -69,11 +71,13 @@ def open_tiff(path: Path) -> ImageFile:
         if len(chosen) > 1:
             shape = (len(chosen), *shape)
             axes = "Z" + axes
-        return ImageFile(
-            data=_pixels(path, tif, chosen, shape),
-            axes=axes,
-            spacing=_spacing(tif, first),
-        )
+        data: Source = _pixels(path, tif, chosen, shape)
+        colours = axes.find("C")
+        if 0 <= colours < len(axes) - 1 and "S" in first.axes and first.keyframe.photometric in (_RGB, _YCBCR):
+            # Colours in planes of their own are still colours, which the axes say by C at their end.
+            data = Rearranged(data, (*(i for i in range(len(axes)) if i != colours), colours))
+            axes = axes.replace("C", "") + "C"
+        return ImageFile(data=data, axes=axes, spacing=_spacing(tif, first))
 
 
 def _choose_series(tif: tifffile.TiffFile, path: Path) -> list[tifffile.TiffPageSeries]:
