@@ -68,10 +68,11 @@ class EmbeddingCache:
         self.misses += len(missing)
         for view in found:
             self._kept.move_to_end((index, view))
-        pixels = stack.pixels(index) if missing else None
+        if not missing:
+            return [found[v] for v in views]
+        pixels = stack.pixels(index)
         for start in range(0, len(missing), _BATCH):
             group = missing[start : start + _BATCH]
-            assert pixels is not None
             batch = backend.encode(torch.stack([v.cut(pixels) for v in group]))
             for i, view in enumerate(group):
                 found[view] = batch.take([i])

@@ -70,12 +70,12 @@ class View:
     def to_view(self, points: ArrayLike) -> np.ndarray:
         """Slice coordinates ``(..., 2)`` to view coordinates."""
         points = np.asarray(points, dtype=np.float64)
-        return (points + 0.5 - (self.top, self.left)) * self._scale() - 0.5
+        return np.asarray((points + 0.5 - (self.top, self.left)) * self._scale() - 0.5)
 
     def to_slice(self, points: ArrayLike) -> np.ndarray:
         """View coordinates ``(..., 2)`` to slice coordinates; the inverse of `to_view`."""
         points = np.asarray(points, dtype=np.float64)
-        return (points + 0.5) / self._scale() - 0.5 + (self.top, self.left)
+        return np.asarray((points + 0.5) / self._scale() - 0.5 + (self.top, self.left))
 
     def box_to_view(self, box: Box) -> Box:
         """A box's edges, from slice to view coordinates."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
     from napari_medsam2.geometry import Box
     from napari_medsam2.stack import ImageStack
 
-__all__ = ["Prompt", "SlicePrompt", "check_box", "check_mask", "check_points", "load_prompts", "save_prompts"]
+__all__ = [
+    "Prompt",
+    "SlicePrompt",
+    "check_box",
+    "check_mask",
+    "check_points",
+    "load_prompts",
+    "parse_entry",
+    "save_prompts",
+]
 
 _FORMAT, _VERSION = "napari-medsam2-prompts", 1
 
@@ -99,13 +109,13 @@ def check_points(points: Any, labels: Any, shape: tuple[int, int], where: str = 
         array = np.asarray(points, dtype=np.float64)
         marks = np.asarray(labels, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"points{where} must be a list of [y, x] pairs of numbers, and labels a list of 1 and 0") from error
+        raise InputError(f"points{where} must be [y, x] pairs of numbers, and their labels 1 or 0") from error
     if array.size == 0:
         raise InputError(f"no points given{where}; give at least one [y, x]")
     if array.ndim != 2 or array.shape[1] != 2:
         raise InputError(f"points{where} must be a list of [y, x] pairs, not an array of shape {array.shape}")
     if marks.shape != (len(array),):
-        raise InputError(f"{len(array)} points{where} need {len(array)} labels (1 positive, 0 negative), not {marks.size}")
+        raise InputError(f"{len(array)} points{where} need as many labels (1 positive, 0 negative), not {marks.size}")
     if not np.isin(marks, (0, 1)).all():
         raise InputError(f"point labels{where} must be 1 (positive) or 0 (negative), not {marks.tolist()}")
     for y, x in array:
@@ -157,7 +167,7 @@ def check_mask(mask: Any, shape: tuple[int, int], where: str = "") -> np.ndarray
         raise InputError(f"a mask{where} must be bool or numbers, not {array.dtype}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError(f"a mask{where} holds NaN or infinity; give zeros outside the object")
-    out = array != 0
+    out: np.ndarray = array != 0
     if not out.any():
         raise InputError(f"the mask{where} is empty; paint the object first")
     return out
@@ -189,11 +199,29 @@ def load_prompts(path: str | Path, stack: ImageStack) -> list[Prompt]:
     entries = data.get("prompts")
     if not isinstance(entries, list) or not entries:
         raise InputError(f'{path} holds no prompts; "prompts" must be a list with at least one entry')
-    return [_entry(e, f" in prompt {i + 1} of {path.name}", path.parent, stack) for i, e in enumerate(entries)]
+    return [parse_entry(e, f" in prompt {i + 1} of {path.name}", stack, path.parent) for i, e in enumerate(entries)]
 
 
-def _entry(entry: Any, where: str, folder: Path, stack: ImageStack) -> Prompt:
-    if not isinstance(entry, dict):
+def parse_entry(entry: Any, where: str, stack: ImageStack, folder: Path | None = None) -> Prompt:
+    """Check one entry of a prompts file against the stack.
+
+    Parameters
+    ----------
+    entry : dict
+        As in the file; without a ``folder`` its ``"mask"`` must be an array instead of a file's name.
+    where : str
+        What an error says of the entry's place, for example ``" in prompt 2"``.
+    stack : ImageStack
+        The images.
+    folder : Path, optional
+        Where mask files are looked for.
+
+    Raises
+    ------
+    InputError
+        Saying what is wrong with it.
+    """
+    if not isinstance(entry, Mapping):
         raise InputError(f"an entry{where} must be an object, not {type(entry).__name__}")
     label = entry.get("object")
     if not isinstance(label, int) or isinstance(label, bool) or label < 1:
@@ -201,9 +229,10 @@ def _entry(entry: Any, where: str, folder: Path, stack: ImageStack) -> Prompt:
     if "image" in entry:
         index = stack.index_of(str(entry["image"]))
     else:
-        index = entry.get("index")
-        if not isinstance(index, int) or isinstance(index, bool):
-            raise InputError(f'"index"{where} must be a whole number, not {index!r}')
+        number = entry.get("index")
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise InputError(f'"index"{where} must be a whole number, not {number!r}')
+        index = number
         if not 0 <= index < len(stack):
             raise InputError(f"slice {index}{where} does not exist: the stack has slices 0 to {len(stack) - 1}")
     shape = stack.slice_shape(index)
@@ -221,8 +250,11 @@ def _entry(entry: Any, where: str, folder: Path, stack: ImageStack) -> Prompt:
     return Prompt(label, index, content)
 
 
-def _read_mask(name: Any, where: str, folder: Path, shape: tuple[int, int]) -> np.ndarray:
+def _read_mask(name: Any, where: str, folder: Path | None, shape: tuple[int, int]) -> np.ndarray:
     from napari_medsam2.stack import ImageStack
+
+    if folder is None:
+        return check_mask(name, shape, where)
 
     if not isinstance(name, str):
         raise InputError(f'"mask"{where} must be the name of an image file, not {name!r}')

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_medsam2.geometry import Box, View
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from napari_medsam2.geometry import Box, View
 
 __all__ = ["LazyLabels", "ObjectResult", "Results", "SliceResult", "Source"]
 
@@ -88,9 +88,7 @@ class ObjectResult:
         # Rounding to zero must not lose a pixel of the mask.
         eighths = np.where((logits[y0:y1, x0:x1] > 0) & (eighths == 0), 1, eighths).astype(np.int8)
         confidence = float(np.clip(iou * object_score, 0, 1))
-        return cls(
-            label, index, shape, int(top + y0), int(left + x0), eighths, confidence, object_score, source, view
-        )
+        return cls(label, index, shape, int(top + y0), int(left + x0), eighths, confidence, object_score, source, view)
 
     @classmethod
     def from_mask(cls, label: int, index: int, mask: np.ndarray) -> ObjectResult:
@@ -285,7 +283,7 @@ class LazyLabels:
     def __getitem__(self, key: Any) -> np.ndarray:
         lead = self.shape[:-2]
         if not lead:
-            return self._draw(0)[key]
+            return np.asarray(self._draw(0)[key])
         numbers = np.arange(int(np.prod(lead))).reshape(lead)
         key = key if isinstance(key, tuple) else (key,)
         if any(k is Ellipsis for k in key):
@@ -296,7 +294,7 @@ class LazyLabels:
             raise IndexError(f"too many indices: the labels have {self.ndim} axes")
         chosen = numbers[key[: len(lead)]]
         if np.ndim(chosen) == 0:
-            return self._draw(int(chosen))[key[len(lead) :]]
+            return np.asarray(self._draw(int(chosen))[key[len(lead) :]])
         flat = [self._draw(int(i)) for i in np.ravel(chosen)]
         stack = np.stack(flat) if flat else np.zeros((0, *self.shape[-2:]), self.dtype)
         out = stack.reshape(*np.shape(chosen), *self.shape[-2:])

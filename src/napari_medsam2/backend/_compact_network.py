@@ -126,7 +126,7 @@ class _InvertedResidual(nn.Module):
             y = _same_pad(y, self.kernel)
         y = F.relu6(self.norm(self.depthwise(y)))
         y = self.project_norm(self.project(y))
-        return x + y if self.skip else y
+        return x + y if self.skip else torch.as_tensor(y)
 
 
 class _Encoder(nn.Module):
@@ -140,9 +140,7 @@ class _Encoder(nn.Module):
         channels = 32
         for kernel, stride, expansion, outputs, repeats in _STAGES:
             for i in range(repeats):
-                blocks.append(
-                    _InvertedResidual(channels, outputs, kernel, stride if i == 0 else 1, expansion)
-                )
+                blocks.append(_InvertedResidual(channels, outputs, kernel, stride if i == 0 else 1, expansion))
                 channels = outputs
         self.blocks = nn.ModuleList(blocks)
 
@@ -192,7 +190,8 @@ class _SelfAttention(nn.Module):
         tokens = x.flatten(2).transpose(1, 2)
         q, k, v = self.qkv(self.norm(tokens)).view(b, h * w, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, c)
-        return x + self.out(y).transpose(1, 2).view(b, c, h, w)
+        attended: Tensor = self.out(y).transpose(1, 2).view(b, c, h, w)
+        return x + attended
 
 
 def _up(x: Tensor) -> Tensor:
@@ -214,10 +213,10 @@ class CompactNetwork(nn.Module):
         self.key = nn.Conv2d(_WIDTH, _KEY, 1)
 
         # Memory: value from the image features and the mask, read out by affinity.
-        self.mask_embed = nn.Sequential(
-            nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 64, 3, 2, 1), nn.ReLU()
+        self.mask_embed = nn.Sequential(nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 64, 3, 2, 1), nn.ReLU())
+        self.value = nn.Sequential(
+            nn.Conv2d(_WIDTH + 64, _WIDTH, 3, padding=1), nn.ReLU(), nn.Conv2d(_WIDTH, _VALUE, 1)
         )
-        self.value = nn.Sequential(nn.Conv2d(_WIDTH + 64, _WIDTH, 3, padding=1), nn.ReLU(), nn.Conv2d(_WIDTH, _VALUE, 1))
         self.sharpness = nn.Parameter(torch.tensor(math.log(12.0)))
         self.locality = nn.Parameter(torch.tensor(math.log(8.0)))
         self.readout = nn.Conv2d(_VALUE + 1, _WIDTH, 1)
@@ -345,7 +344,7 @@ class CompactNetwork(nn.Module):
 
     def _judge(self, x16: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         probability = logits.sigmoid()
-        cells = F.adaptive_avg_pool2d(probability, x16.shape[2:])
+        cells = F.adaptive_avg_pool2d(probability, (x16.shape[2], x16.shape[3]))
         inside = (x16 * cells).sum((2, 3)) / (cells.sum((2, 3)) + 1e-3)
         area = probability.mean((2, 3))
         certain = ((probability - 0.5).abs() * 2).mean((2, 3))

@@ -94,9 +94,8 @@ class Decoded:
     def take(self, indices: Sequence[int]) -> Decoded:
         """Select objects."""
         index = list(indices)
-        return Decoded(
-            self.logits[index], self.iou[index], self.score[index], None if self.pointer is None else self.pointer[index]
-        )
+        pointer = None if self.pointer is None else self.pointer[index]
+        return Decoded(self.logits[index], self.iou[index], self.score[index], pointer)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

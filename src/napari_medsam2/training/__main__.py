@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.training.pool import load_images, synthetic_pool
 from napari_medsam2.training.trainer import Recipe, Trainer, export_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _SLICES, _SIDE = 6, 224
 

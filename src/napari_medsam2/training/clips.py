@@ -211,9 +211,9 @@ def _crop(image: Tensor, window: tuple[float, float, float], side: int) -> Tenso
     piece = image[..., max(y, 0) : min(y + size, height), max(x, 0) : min(x + size, width)]
     piece = piece.float() / 255 if piece.dtype == torch.uint8 else piece
     piece = F.pad(piece, (max(-x, 0), max(x + size - width, 0), max(-y, 0), max(y + size - height, 0)))
-    return F.interpolate(
-        piece[None], size=(side, side), mode="bilinear", align_corners=False, antialias=size > side
-    )[0].clamp(0, 1)
+    return F.interpolate(piece[None], size=(side, side), mode="bilinear", align_corners=False, antialias=size > side)[
+        0
+    ].clamp(0, 1)
 
 
 def _crop_labels(labels: np.ndarray, window: tuple[float, float, float], side: int) -> np.ndarray:
@@ -222,7 +222,7 @@ def _crop_labels(labels: np.ndarray, window: tuple[float, float, float], side: i
     rows, columns = take + y, take + x
     inside = ((rows >= 0) & (rows < labels.shape[0]))[:, None] & ((columns >= 0) & (columns < labels.shape[1]))[None]
     out = labels[np.clip(rows, 0, labels.shape[0] - 1)[:, None], np.clip(columns, 0, labels.shape[1] - 1)[None]]
-    return np.where(inside, out, 0)
+    return np.asarray(np.where(inside, out, 0))
 
 
 def _turn(rng: np.random.Generator, labels: np.ndarray, images: list[Tensor]) -> tuple[np.ndarray, list[Tensor]]:
@@ -275,7 +275,7 @@ def _sink(
 
     def cut(z: float) -> np.ndarray:
         u = np.clip(np.abs(start + z) / height, 0, 1)
-        return radius * (1 - np.sqrt(1 - u * u)) + np.where(u >= 1, 1e3, 0).astype(np.float32)
+        return np.asarray(radius * (1 - np.sqrt(1 - u * u)) + np.where(u >= 1, 1e3, 0).astype(np.float32))
 
     first = cut(0)
     drift = rng.normal(0, 0.006, 2)

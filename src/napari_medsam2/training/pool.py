@@ -69,7 +69,7 @@ def load_images(folder: Path) -> list[AnnotatedImage]:
 
 
 def _annotated(image: np.ndarray, labels: np.ndarray, group: str) -> AnnotatedImage:
-    values = image.astype(np.float32)
+    values: np.ndarray = image.astype(np.float32)
     if values.ndim == 2:
         low, high = np.percentile(values, [0.5, 99.8])
         values = np.repeat(np.clip((values - low) / max(high - low, 1e-6), 0, 1)[..., None], 3, axis=2)

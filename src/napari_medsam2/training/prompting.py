@@ -36,7 +36,7 @@ def corrective_click(mask: np.ndarray, predicted: np.ndarray) -> tuple[tuple[flo
     if not wrong.any():
         return None
     missed, n = ndimage.label(wrong & mask)
-    extra, m = ndimage.label(wrong & predicted)
+    extra, _m = ndimage.label(wrong & predicted)
     sizes = np.concatenate([np.bincount(missed.ravel(), minlength=n + 1)[1:], np.bincount(extra.ravel())[1:]])
     largest = int(sizes.argmax())
     piece = missed == largest + 1 if largest < n else extra == largest - n + 1
@@ -44,7 +44,7 @@ def corrective_click(mask: np.ndarray, predicted: np.ndarray) -> tuple[tuple[flo
 
 
 def spoil(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A mask that is nearly right: eroded, dilated, shifted, with a bite taken out, with a neighbour or a spot added."""
+    """A mask that is nearly right: eroded, dilated, shifted, with a bite taken out or a spot added."""
     size = max(2.0, np.sqrt(np.count_nonzero(mask)))
     out = mask.copy()
     kind = rng.integers(5)

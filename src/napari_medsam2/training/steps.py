@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_medsam2.backend._compact_network import CompactNetwork, Features
 from napari_medsam2.backend._planes import draw_planes
 from napari_medsam2.backend.protocol import NO_POINTS, ViewPrompt
 from napari_medsam2.training.losses import mask_loss
@@ -19,6 +18,7 @@ from napari_medsam2.training.prompting import corrective_click, first_prompt, sp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_medsam2.backend._compact_network import CompactNetwork, Features
     from napari_medsam2.training.clips import Clip
 
 __all__ = ["Exercise", "collection_exercise", "prompt_exercise", "stack_exercise"]

@@ -1,4 +1,4 @@
-"""Synthetic volumes: smooth organs, touching cells, membranes, in the contrasts of CT, MR, light and electron microscopy.
+"""Synthetic volumes: organs, touching cells, membranes, in the contrasts of CT, MR, light and electron microscopy.
 
 The idea that label maps drawn from smooth random fields and painted with random intensities teach a network to
 segment real scans comes from SynthSeg (Billot et al., Medical Image Analysis 2023) and SynthMorph (Hoffmann et al.,
@@ -82,7 +82,8 @@ def _field(rng: np.random.Generator, channels: int, z: np.ndarray, side: int, ce
 
 def _grid(side: int) -> tuple[Tensor, Tensor]:
     axis = (torch.arange(side, dtype=torch.float32) + 0.5) / side
-    return torch.meshgrid(axis, axis, indexing="ij")
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return y, x
 
 
 def _warped_grid(rng: np.random.Generator, z: np.ndarray, side: int) -> tuple[Tensor, Tensor]:
@@ -188,9 +189,7 @@ def _components(classes: Tensor) -> Tensor:
     return torch.from_numpy(out)
 
 
-def _paint(
-    rng: np.random.Generator, labels: Tensor, classes: Tensor, soft: Tensor, z: np.ndarray, side: int
-) -> Tensor:
+def _paint(rng: np.random.Generator, labels: Tensor, classes: Tensor, soft: Tensor, z: np.ndarray, side: int) -> Tensor:
     colour = rng.random() < 0.3
     channels = 3 if colour else 1
     kinds = int(classes.max()) + 1

@@ -32,7 +32,7 @@ class Recipe:
     """All that decides what comes out of training, but the data."""
 
     seed: int = 0
-    steps: int = 2700
+    steps: int = 2000
     side: int = 192
     final_side: int = 256
     final_share: float = 0.2
@@ -186,7 +186,11 @@ def export_weights(trainer: Trainer, path: Path) -> None:
     from safetensors.torch import save_file
 
     tensors = {k: v.half().contiguous() for k, v in trainer.average.items() if not k.endswith("num_batches_tracked")}
-    header = {"format": "napari-medsam2-compact", "version": "1", "recipe": json.dumps(asdict(trainer.recipe)),
-              "step": str(trainer.step)}
+    header = {
+        "format": "napari-medsam2-compact",
+        "version": "1",
+        "recipe": json.dumps(asdict(trainer.recipe)),
+        "step": str(trainer.step),
+    }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=header)

@@ -1,0 +1,259 @@
+"""The whole job, from files to files: what ``napari-medsam2 segment`` and the demo do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from napari_medsam2._files import atomic_path
+from napari_medsam2._progress import quiet
+from napari_medsam2._readers import distinct_names, find_images, natural_key, open_collection
+from napari_medsam2.errors import InputError
+from napari_medsam2.export import picture_names, write_confidence, write_labels, write_picture, write_pictures
+from napari_medsam2.prompts import load_prompts
+from napari_medsam2.stack import ImageStack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_medsam2._progress import Tell
+    from napari_medsam2.memory import Policy
+    from napari_medsam2.prompts import Prompt
+    from napari_medsam2.session import AnnotationSession
+
+__all__ = ["Job", "Outcome", "open_images", "run_job"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to segment, how, and where the results go.
+
+    Parameters
+    ----------
+    images : sequence of str
+        One file, folder or pattern, or several files, which are a collection.
+    prompts : Path
+        The prompts file.
+    output : Path
+        A TIFF file; for the pictures of a folder a folder, or where they have one size a TIFF file.
+    kind : str, optional
+        ``"stack"`` or ``"collection"``; the images' own kind by default.
+    axes, window, channel
+        As for `ImageStack`.
+    model, weights, device
+        As for `load_backend`.
+    memory : str
+        The memory bank's policy.
+    confidence, overlay : Path, optional
+        Where the confidences (CSV) and the picture go; not written by default.
+    """
+
+    images: Sequence[str]
+    prompts: Path
+    output: Path
+    kind: Literal["stack", "collection"] | None = None
+    axes: str | None = None
+    window: tuple[float, float] | None = None
+    channel: tuple[int, ...] | None = None
+    model: str = "compact"
+    weights: Path | None = None
+    memory: Policy = "self-sorting"
+    device: str = "auto"
+    confidence: Path | None = None
+    overlay: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job did.
+
+    Parameters
+    ----------
+    session : AnnotationSession
+        With all its results.
+    written : dict
+        Files and folders, by what they are: ``labels``, ``confidence``, ``picture``.
+    seconds : dict
+        How long each step took, by name, in order.
+    visited : int
+        Slices that the propagation looked at.
+    """
+
+    session: AnnotationSession
+    written: dict[str, Path] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    visited: int = 0
+
+
+def run_job(job: Job, tell: Tell = quiet) -> Outcome:
+    """Do a job.
+
+    Everything that can be wrong with its files is found before the model is loaded.
+
+    Parameters
+    ----------
+    job : Job
+        What to do.
+    tell : callable
+        Told how far it is.
+
+    Returns
+    -------
+    Outcome
+        What was written.
+
+    Raises
+    ------
+    InputError
+        If anything that a person gave cannot be used.
+    """
+    clock = _Clock()
+    stack = open_images(job)
+    kind = job.kind or ("collection" if stack.is_collection else "stack")
+    prompts = load_prompts(job.prompts, stack)
+    folder = _check_outputs(job, stack, kind)
+    clock.lap("read")
+
+    from napari_medsam2.backend import load_backend
+    from napari_medsam2.session import AnnotationSession
+
+    backend = load_backend(job.model, job.device, job.weights)
+    session = AnnotationSession(stack, backend=backend, memory=job.memory, kind=kind)
+    clock.lap("load the model")
+    for number, prompt in enumerate(prompts):
+        tell("prompts", number, len(prompts))
+        session.add_prompt(prompt)
+    tell("prompts", len(prompts), len(prompts))
+    clock.lap("prompts")
+    visited = _propagate(session, prompts, tell)
+    clock.lap("propagation")
+
+    written = {"labels": job.output}
+    if folder:
+        write_pictures(job.output, session)
+    elif job.output.suffix.lower() == ".png":
+        write_picture(job.output, session.slice_labels(0))
+    else:
+        write_labels(job.output, session)
+    if job.confidence is not None:
+        write_confidence(job.confidence, session)
+        written["confidence"] = job.confidence
+    clock.lap("write")
+    if job.overlay is not None:
+        from napari_medsam2.overlay import write_overlay
+
+        write_overlay(job.overlay, session)
+        written["picture"] = job.overlay
+        clock.lap("draw")
+    return Outcome(session, written, clock.seconds, visited)
+
+
+def open_images(job: Job) -> ImageStack:
+    """Open the images of a job: as neighbouring slices where it says that they are a stack.
+
+    Raises
+    ------
+    InputError
+        If they cannot be opened, or are to be a stack and differ in size.
+    """
+    if len(job.images) > 1:
+        files = sorted((Path(image).expanduser() for image in job.images), key=lambda path: natural_key(str(path)))
+        names, items = distinct_names(files), open_collection(files)
+        name = files[0].parent.name or "collection"
+        stack = ImageStack(items, job.axes, window=job.window, channel=job.channel, name=name, names=names)
+    else:
+        (image,) = job.images
+        stack = ImageStack.open(image, axes=job.axes, window=job.window, channel=job.channel)
+        if job.kind == "stack" and job.axes is None and stack.names is not None:
+            # Slices kept as files of one folder: they share their depth, and one intensity window.
+            stack = ImageStack.open(image, axes=stack.axes.replace("N", "Z"), window=job.window, channel=job.channel)
+    if job.kind == "stack" and not stack.uniform:
+        raise InputError(
+            f"the images of {stack.name} differ in size, so they are no stack; use --kind collection, or crop them"
+        )
+    return stack
+
+
+def _propagate(session: AnnotationSession, prompts: Sequence[Prompt], tell: Tell) -> int:
+    total = len(session.stack)
+    prompted = {prompt.index for prompt in prompts}
+    if total == 1:
+        return 0
+    visited: set[int] = set()
+    tell("slices", len(prompted), total)
+    for result in session.propagate():
+        visited.add(result.index)
+        tell("slices", len(visited | prompted), total)
+    tell("slices", total, total)
+    return len(visited)
+
+
+def _check_outputs(job: Job, stack: ImageStack, kind: str) -> bool:
+    """Check that the results can be written where they go, and over nothing that is read; whether that is a folder."""
+    suffix = job.output.suffix.lower()
+    tiff = suffix in (".tif", ".tiff")
+    folder = kind == "collection" and stack.names is not None and not (tiff and stack.uniform)
+    if folder and tiff:
+        raise InputError(
+            f"the images of {stack.name} differ in size, so their labels are written one by one: give --output a "
+            f"folder's name, such as {job.output.with_suffix('')}"
+        )
+    if not folder and not tiff and not (suffix == ".png" and len(stack) == 1):
+        raise InputError(f"--output {job.output} must be a file that ends in .tif")
+    if job.overlay is not None and job.overlay.suffix.lower() not in (".png", ".jpg", ".jpeg", ".tif", ".tiff"):
+        raise InputError(f"--overlay {job.overlay} must be a file that ends in .png, .jpg or .tif")
+    single = [path for path in (None if folder else job.output, job.confidence, job.overlay) if path is not None]
+    if len({path.resolve() for path in single}) < len(single):
+        raise InputError("--output, --confidence and --overlay must be different files")
+    pictures: set[str] = set()
+    if folder:
+        # Labels of 32 bits go into TIFF files, whatever the image was.
+        pictures = {name for wide in (False, True) for name in picture_names(stack.names or (), wide)}
+    inputs = _inputs(job)
+    for target in [*single, *(job.output / name for name in pictures)]:
+        if target.resolve() in inputs:
+            raise InputError(f"{target} is one of the inputs and would be overwritten; write to another place")
+    if folder:
+        if job.output.is_file():
+            raise InputError(f"--output {job.output} is a file; the labels of many images need a folder")
+        single.append(job.output / "labels.tif" if job.output.is_dir() else job.output)
+    for path in single:
+        _check_place(path)
+    return folder
+
+
+def _inputs(job: Job) -> set[Path]:
+    """List the files that the job reads."""
+    entries = json.loads(job.prompts.read_text(encoding="utf-8"))["prompts"]
+    files = {job.prompts, *(job.prompts.parent / entry["mask"] for entry in entries if "mask" in entry)}
+    for image in job.images:
+        place = Path(image).expanduser()
+        files |= set(find_images(place) or [place])
+    return {path.resolve() for path in files}
+
+
+class _UntouchedError(Exception):
+    """Ends an attempt to write before anything is written."""
+
+
+def _check_place(path: Path) -> None:
+    """Find out now, not after the work, whether a file can be written."""
+    with contextlib.suppress(_UntouchedError), atomic_path(path):
+        raise _UntouchedError
+
+
+class _Clock:
+    """Seconds of the steps of a job."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, step: str) -> None:
+        now = time.perf_counter()
+        self.seconds[step] = self.seconds.get(step, 0.0) + now - self._last
+        self._last = now

@@ -1,0 +1,242 @@
+"""Propagation: carrying masks from prompted slices to the others, slice by slice, through the memory bank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from napari_medsam2.backend.protocol import NO_POINTS, Memory, ViewPrompt
+from napari_medsam2.geometry import View, plan_region, whole_slice
+from napari_medsam2.memory import Bank, BankConfig, admit, select
+from napari_medsam2.prediction import place, view_of
+from napari_medsam2.results import ObjectResult, SliceResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from napari_medsam2.backend.protocol import Backend
+    from napari_medsam2.cache import EmbeddingCache
+    from napari_medsam2.prediction import Prediction
+    from napari_medsam2.stack import ImageStack
+
+__all__ = ["Direction", "Plan", "Seed", "run"]
+
+Direction = Literal["both", "forward", "backward"]
+
+_NEAREST = 8
+"""How many pinned memories a slice reads at most: those of the nearest slices, where a person prompted very many."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seed:
+    """A prompted slice of one object: where its propagation starts."""
+
+    prediction: Prediction
+    result: ObjectResult
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """A frozen snapshot of all that a propagation depends on.
+
+    Parameters
+    ----------
+    stack, backend, cache
+        Where pixels, features and kept features come from.
+    seeds : mapping
+        ``label → slice → Seed``.
+    kind : str
+        ``"stack"``: slices are neighbours. ``"collection"``: unordered images.
+    bank : BankConfig
+        The memory bank's policy.
+    direction : str
+        ``"both"``, ``"forward"`` or ``"backward"`` from the prompted slices; collections ignore it.
+    start, stop : int
+        The range of slices (``stop`` is one past the last) outside of which nothing is computed.
+    patience : int or None
+        After how many slices without the object its propagation ends; None: never.
+    """
+
+    stack: ImageStack
+    backend: Backend
+    cache: EmbeddingCache
+    seeds: Mapping[int, Mapping[int, Seed]]
+    kind: Literal["stack", "collection"] = "stack"
+    bank: BankConfig = field(default_factory=BankConfig)
+    direction: Direction = "both"
+    start: int = 0
+    stop: int = 0
+    patience: int | None = 2
+
+
+@dataclass(slots=True)
+class _Track:
+    """One object on its way: its bank, its last mask and how far it goes."""
+
+    label: int
+    bank: Bank
+    last: ObjectResult
+    view: View
+    size: float
+    end: int
+    absent: int = 0
+
+
+def run(plan: Plan) -> Iterator[SliceResult]:
+    """Propagate; yields one result a slice and direction, in the order of computation. Closing it cancels.
+
+    Every slice between two prompted ones is reached from the nearer one only; prompted slices are not computed again.
+    All memory that the run needs is its own: neither the plan nor any result depends on when it is stopped.
+    """
+    pinned = {label: _pinned(plan, label) for label in plan.seeds}
+    if plan.kind == "collection":
+        yield from _through_collection(plan, pinned)
+        return
+    for stretch in plan.stack.runs():
+        if plan.direction != "backward":
+            yield from _sweep(plan, pinned, stretch, 1)
+        if plan.direction != "forward":
+            yield from _sweep(plan, pinned, stretch, -1)
+
+
+def _pinned(plan: Plan, label: int) -> dict[int, Memory]:
+    """The memories of an object's prompted slices."""
+    out = {}
+    for index, seed in plan.seeds[label].items():
+        view = seed.prediction.view
+        (embedding,) = plan.cache.get(plan.stack, plan.backend, index, [view])
+        (memory,) = plan.backend.remember(embedding, seed.prediction.decoded, [view], [index], prompted=True)
+        out[index] = replace(memory, reason="corrected") if seed.prediction.corrected else memory
+    return out
+
+
+def _sweep(plan: Plan, pinned: Mapping[int, Mapping[int, Memory]], stretch: range, step: int) -> Iterator[SliceResult]:
+    """Walk once through neighbouring slices, carrying every object that has a seed behind."""
+    first, last = max(stretch.start, plan.start), min(stretch.stop, plan.stop) - 1
+    tracks: dict[int, _Track] = {}
+    ends = {label: _ends(sorted(i for i in seeds if i in stretch), step, plan, first, last)
+            for label, seeds in plan.seeds.items()}  # fmt: skip
+    # Seeds before the range still condition it; slices are walked from the first seed on, computed within the range.
+    starts = [i for e in ends.values() for i in e]
+    if not starts:
+        return
+    for index in range(min(starts), last + 1) if step > 0 else range(max(starts), first - 1, -1):
+        for label in sorted(ends):
+            if index in ends[label]:
+                tracks[label] = _start(label, plan, pinned[label], index, ends[label][index], stretch)
+            elif label in tracks and (tracks[label].end - index) * step < 0:
+                del tracks[label]
+        going = [t for t in tracks.values() if index not in ends[t.label]]
+        if not going or not first <= index <= last:
+            continue
+        objects = []
+        for at in range(0, len(going), plan.backend.batch):
+            objects += _advance(plan, going[at : at + plan.backend.batch], index)
+        yield SliceResult(index, tuple(sorted(objects, key=lambda o: o.label)))
+        for track in going:
+            if plan.patience is not None and track.absent >= plan.patience:
+                del tracks[track.label]
+
+
+def _ends(seeds: list[int], step: int, plan: Plan, first: int, last: int) -> dict[int, int]:
+    """Where a walk that begins at each seed ends: half way to the next seed, or at the end of the range."""
+    out = {}
+    for at, seed in enumerate(seeds):
+        other = at + step
+        end = last if step > 0 else first
+        if 0 <= other < len(seeds):
+            middle = (seed + seeds[other]) // 2 if plan.direction == "both" else seeds[other] - step
+            # The forward walk takes the middle slice, the backward walk begins above it.
+            end = middle if step > 0 or plan.direction != "both" else middle + 1
+        out[seed] = end
+    return out
+
+
+def _start(label: int, plan: Plan, pinned: Mapping[int, Memory], index: int, end: int, stretch: range) -> _Track:
+    seed = plan.seeds[label][index]
+    bank: Bank = tuple(m for i, m in sorted(pinned.items()) if i in stretch)
+    box = seed.result.box
+    size = max(box[2] - box[0], box[3] - box[1]) if box else 0.0
+    return _Track(label, bank, seed.result, seed.prediction.view, size, end)
+
+
+def _advance(plan: Plan, tracks: Sequence[_Track], index: int) -> list[ObjectResult]:
+    """Compute one slice for some objects, in one batch."""
+    backend = plan.backend
+    shape = plan.stack.slice_shape(index)
+    for track in tracks:
+        track.view = _follow(track, shape, plan)
+    views = [t.view for t in tracks]
+    embedding = backend.join(plan.cache.get(plan.stack, backend, index, views))
+    descriptors = embedding.descriptor
+    banks = [select(_near(t.bank, index), descriptors[i], plan.bank, index) for i, t in enumerate(tracks)]
+    context = backend.attend(embedding, banks, views, ordered=True)
+    prompts = [ViewPrompt(*NO_POINTS, carried=view_of(t.last, t.view)) for t in tracks]
+    decoded = backend.decode(embedding, prompts, context)
+    memories = backend.remember(embedding, decoded, views, [index] * len(tracks), prompted=False)
+    out = []
+    for i, track in enumerate(tracks):
+        result = place(track.label, index, shape, track.view, decoded.take([i]), "propagated")
+        out.append(result)
+        if result.area:
+            track.last, track.absent = result, 0
+            track.bank = admit(track.bank, memories[i], plan.bank)
+        else:
+            # What was seen last stays the mask that is carried: one slice missed need not be the end.
+            track.absent += 1
+            if plan.patience is None:
+                track.bank = admit(track.bank, memories[i], plan.bank)
+    return out
+
+
+def _follow(track: _Track, shape: tuple[int, int], plan: Plan) -> View:
+    """Keep the view while it fits the object, so that memories and views line up; else plan a new one."""
+    spec = plan.backend.views
+    box = track.last.box
+    if not spec.regions or box is None:
+        return track.view
+    if track.view.contains(box, 0.06) and 0.12 <= track.view.fill(box) <= 0.65:
+        return track.view
+    if track.view == whole_slice(shape, spec) and track.view.fill(box) > 0.12:
+        return track.view
+    # An object that shrinks towards its end is not followed down to the last pixel.
+    pad = max(0.0, 0.6 * track.size - max(box[2] - box[0], box[3] - box[1])) / 2
+    grown = (box[0] - pad, box[1] - pad, box[2] + pad, box[3] + pad)
+    return plan_region(shape, grown, spec)
+
+
+def _near(bank: Bank, index: int) -> Bank:
+    pinned = [m for m in bank if m.pinned]
+    if len(pinned) <= _NEAREST:
+        return bank
+    kept = {id(m) for m in sorted(pinned, key=lambda m: abs(m.index - index))[:_NEAREST]}
+    return tuple(m for m in bank if not m.pinned or id(m) in kept)
+
+
+def _through_collection(plan: Plan, pinned: Mapping[int, Mapping[int, Memory]]) -> Iterator[SliceResult]:
+    """Carry every object from its prompted images to all others, through one bank an object."""
+    backend = plan.backend
+    banks: dict[int, Bank] = {label: tuple(m for _, m in sorted(p.items())) for label, p in pinned.items()}
+    for index in range(plan.start, plan.stop):
+        labels = [label for label in sorted(banks) if index not in plan.seeds[label]]
+        if not labels:
+            continue
+        shape = plan.stack.slice_shape(index)
+        view = whole_slice(shape, backend.views)
+        (single,) = plan.cache.get(plan.stack, backend, index, [view])
+        objects = []
+        for at in range(0, len(labels), backend.batch):
+            group = labels[at : at + backend.batch]
+            embedding = backend.join([single] * len(group))
+            descriptor = embedding.descriptor[0]
+            near = [_near(banks[label], index) for label in group]
+            read = [select(bank, descriptor, plan.bank, index) for bank in near]
+            context = backend.attend(embedding, read, [view] * len(group), ordered=False)
+            decoded = backend.decode(embedding, [ViewPrompt(*NO_POINTS)] * len(group), context)
+            memories = backend.remember(embedding, decoded, [view] * len(group), [index] * len(group), prompted=False)
+            for i, label in enumerate(group):
+                result = place(label, index, shape, view, decoded.take([i]), "propagated")
+                objects.append(result)
+                if result.area:
+                    banks[label] = admit(banks[label], memories[i], plan.bank)
+        yield SliceResult(index, tuple(objects))
