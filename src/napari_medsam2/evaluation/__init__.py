@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from napari_medsam2.evaluation.cases import Case, Target, load_case
-from napari_medsam2.evaluation.protocols import PROTOCOLS, Item, Protocol, Row, run_protocol
+from napari_medsam2.evaluation.cases import Case, Target, find_cases, load_case
+from napari_medsam2.evaluation.protocols import PROTOCOLS, Item, Protocol, Row, applies, run_protocol
 from napari_medsam2.evaluation.report import format_row, header, to_json
 
 __all__ = [
@@ -13,6 +13,8 @@ __all__ = [
     "Protocol",
     "Row",
     "Target",
+    "applies",
+    "find_cases",
     "format_row",
     "header",
     "load_case",

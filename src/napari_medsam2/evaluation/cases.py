@@ -13,9 +13,9 @@ from napari_medsam2.errors import InputError
 from napari_medsam2.stack import ImageStack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["MIN_PIXELS", "SOFT_TISSUE", "Case", "Target", "load_case"]
+__all__ = ["MIN_PIXELS", "SOFT_TISSUE", "Case", "Target", "find_cases", "load_case"]
 
 MIN_PIXELS = 30
 """Smaller objects are left out: one pixel of their outline changes the Dice by more than a model could."""
@@ -134,6 +134,27 @@ def load_case(folder: str | Path, window: tuple[float, float] | None = None) -> 
     if chosen is None and _is_ct(image, meta):
         image = ImageStack.open(folder / "image.tif", axes=axes, window=SOFT_TISSUE)
     return Case(name, kind, image, reference)
+
+
+def find_cases(folders: Iterable[str | Path]) -> list[Path]:
+    """List the folders that hold a case: those given, or the folders directly in them that do.
+
+    Raises
+    ------
+    InputError
+        If one of those given neither is a case nor holds one.
+    """
+    found: dict[Path, None] = {}
+    for given in folders:
+        folder = Path(given)
+        if folder.is_dir() and not (folder / "case.json").is_file():
+            inside = sorted(path.parent for path in folder.glob("*/case.json"))
+            if not inside:
+                raise InputError(f"{folder} holds no case.json; give folders with case.json, image.tif and labels.tif")
+            found |= dict.fromkeys(inside)
+        else:
+            found[folder] = None
+    return list(found)
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:

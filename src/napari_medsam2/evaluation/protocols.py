@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from napari_medsam2._progress import quiet
 from napari_medsam2.errors import InputError
 from napari_medsam2.evaluation.annotator import innermost, tight_box
 from napari_medsam2.evaluation.baselines import copy_through_dice, fill_box, grey, otsu, otsu_in_box
@@ -16,6 +17,7 @@ from napari_medsam2.metrics import dice
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from napari_medsam2._progress import Tell
     from napari_medsam2.backend.protocol import Backend
     from napari_medsam2.evaluation.cases import Case, Target
     from napari_medsam2.memory import Policy
@@ -118,7 +120,9 @@ def applies(case: Case, protocol: str) -> bool:
     return True
 
 
-def run_protocol(case: Case, protocol: str, backend: Backend, memory: Policy = "self-sorting") -> Iterator[Item]:
+def run_protocol(
+    case: Case, protocol: str, backend: Backend, memory: Policy = "self-sorting", tell: Tell = quiet
+) -> Iterator[Item]:
     """Drive a session through a protocol.
 
     Parameters
@@ -131,6 +135,8 @@ def run_protocol(case: Case, protocol: str, backend: Backend, memory: Policy = "
         The network.
     memory : str
         The memory bank's policy.
+    tell : callable
+        Told how far it is.
 
     Yields
     ------
@@ -156,17 +162,19 @@ def run_protocol(case: Case, protocol: str, backend: Backend, memory: Policy = "
         seeds = [index for (index, _), _ in zip(case.foregrounds(), range(SEEDS), strict=False)]
         if not seeds:
             raise InputError(f"{case.name} has no foreground in its labels; nothing can be judged")
-        for seed in seeds:
+        for number, seed in enumerate(seeds):
+            tell(f"{case.name} {protocol}", number, len(seeds))
             yield _foreground(case, start(), seed)
         return
     targets = case.targets()
     if not targets:
         raise InputError(f"{case.name} has no object of 30 pixels or more in its labels; nothing can be judged")
     if protocol == "stack":
-        yield from _volumes(case, start(), targets)
+        yield from _volumes(case, start(), targets, tell)
     else:
         session = start()
-        for target in targets:
+        for number, target in enumerate(targets):
+            tell(f"{case.name} {protocol}", number, len(targets))
             yield _one_slice(case, session, target, protocol)
 
 
@@ -189,16 +197,19 @@ def _one_slice(case: Case, session: AnnotationSession, target: Target, protocol:
     return Item(target.value, target.index, score, baselines, seconds, ((result.confidence, score),))
 
 
-def _volumes(case: Case, session: AnnotationSession, targets: Sequence[Target]) -> Iterator[Item]:
+def _volumes(case: Case, session: AnnotationSession, targets: Sequence[Target], tell: Tell) -> Iterator[Item]:
     began = time.perf_counter()
     labels: dict[int, Target] = {}
     masks: dict[int, np.ndarray] = {}
-    for target in targets:
+    for number, target in enumerate(targets):
+        tell(f"{case.name} boxes", number, len(targets))
         label = session.add_object()
         labels[label], masks[label] = target, case.labels(target.index) == target.value
         session.add_box(label, target.index, tight_box(masks[label]))
-    for _ in session.propagate(direction="both"):
-        pass
+    visited: set[int] = set()
+    for step in session.propagate(direction="both"):
+        visited.add(step.index)
+        tell(f"{case.name} stack", len(visited), len(case.stack))
     seconds = (time.perf_counter() - began) / len(targets)
     pixels = {label: np.zeros(4, np.int64) for label in labels}
     pairs: dict[int, list[tuple[float, float]]] = {label: [] for label in labels}
