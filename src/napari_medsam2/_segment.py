@@ -50,6 +50,8 @@ class Job:
         The memory bank's policy.
     confidence, overlay : Path, optional
         Where the confidences (CSV) and the picture go; not written by default.
+    name : str, optional
+        What the images are called; the name of their file or folder by default.
     """
 
     images: Sequence[str]
@@ -65,6 +67,7 @@ class Job:
     device: str = "auto"
     confidence: Path | None = None
     overlay: Path | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +174,7 @@ def open_images(job: Job) -> ImageStack:
         if job.kind == "stack" and job.axes is None and stack.names is not None:
             # Slices kept as files of one folder: they share their depth, and one intensity window.
             stack = ImageStack.open(image, axes=stack.axes.replace("N", "Z"), window=job.window, channel=job.channel)
+    stack.name = job.name or stack.name
     if job.kind == "stack" and not stack.uniform:
         raise InputError(
             f"the images of {stack.name} differ in size, so they are no stack; use --kind collection, or crop them"

@@ -138,7 +138,7 @@ def describe(outcome: Outcome) -> list[str]:
     lines += [f"{what:<11} {path}" for what, path in outcome.written.items()]
     steps = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in outcome.seconds.items())
     if outcome.visited:
-        steps += f" ({outcome.seconds['propagation'] / outcome.visited:.2f} s a {noun})"
+        steps += f" ({outcome.seconds['propagation'] / outcome.visited:.2f} s per {noun})"
     return [*lines, f"{'time':<11} {steps}"]
 
 

@@ -164,9 +164,12 @@ def draw_montage(session: AnnotationSession, indices: Sequence[int] | None = Non
         if prompted:
             frame = (left - 3, top - 3, left + tile.width + 2, top + tile.height + 2)
             draw.rectangle(frame, outline=_PROMPTED, width=3)
-        words, sure = _caption(session, index)
-        text = _fit(draw, words, width - _GAP, 14)
-        draw.text((left, top + tile.height + 5), text, (_PROMPTED if prompted else _INK) if sure else _LOW, font(14))
+        ink = _PROMPTED if prompted else _INK
+        end = left
+        for words, points_out in _caption(session, index):
+            text = _fit(draw, words, left + tile.width - end, 14)
+            draw.text((end, top + tile.height + 5), text, _LOW if points_out else ink, font(14))
+            end += round(draw.textlength(text, font(14)))
     area = (_MARGIN, size[1] - _MARGIN - _STRIP + 24, size[0] - 2 * _MARGIN, _STRIP - 24)
     _confidence_strip(draw, session, shown, area)
     return canvas
@@ -251,23 +254,23 @@ def _title(session: AnnotationSession, crop: tuple[int, int, int, int] | None) -
     return first, " · ".join([*legend, f"model {session.backend.name}, {session.bank.policy} memory"])
 
 
-def _caption(session: AnnotationSession, index: int) -> tuple[str, bool]:
-    """Name a slice and its confidence; and whether no object's is below a half."""
+def _caption(session: AnnotationSession, index: int) -> list[tuple[str, bool]]:
+    """Name a slice and its confidence, in pieces; and whether a piece points out that it is below a half."""
     stack = session.stack
+    letters = ["image" if letter == "N" else letter.lower() for letter in leading(stack.axes)]
     if stack.names:
         where = _plain(stack.names[index])
+    elif letters:
+        where = "  ".join(f"{a} {n}" for a, n in zip(letters, stack.unravel(index), strict=True))
     else:
-        letters = leading(stack.axes).lower()
-        where = "  ".join(f"{a} {n}" for a, n in zip(letters, stack.unravel(index), strict=True)).replace(
-            "n ", "image "
-        )
-    present = [r.confidence for r in session.results.on(index) if r.area]
+        where = _plain(stack.name)
+    present = [result.confidence for result in session.results.on(index) if result.area]
     if not present:
-        return f"{where or _plain(stack.name)}   no object", True
+        return [(f"{where}   no object", False)]
     low, high = f"{min(present):.2f}", f"{max(present):.2f}"
+    count = f"{len(present)} object{'s' if len(present) != 1 else ''}, " if len(session.objects) > 1 else ""
     shown = f"confidence {low}" if low == high else f"confidence {low} to {high}"
-    count = f"{len(present)} objects, " if len(session.objects) > 1 else ""
-    return f"{where or _plain(stack.name)}   {count}{shown}", min(present) >= 0.5
+    return [(f"{where}   {count}", False), (shown, min(present) < 0.5)]
 
 
 def _plain(name: str) -> str:
@@ -295,7 +298,10 @@ def _confidence_strip(
         if score >= 0.5:
             found.setdefault(index, []).append(confidence)
     noun = "image" if session.kind == "collection" else "slice"
-    draw.text((left, top - 22), f"confidence of every {noun}: mean of its objects; tick: the lowest", _FAINT, font(14))
+    text = (
+        f"confidence of every {noun}: mean of its objects; tick: the lowest; red: below 0.5; white below: shown above"
+    )
+    draw.text((left, top - 22), _fit(draw, text, width, 14), _FAINT, font(14))
     base, full = top + height - 20, height - 24
     pitch = min(width / total, 36.0)
     draw.line((left, base, left + round(pitch * total), base), _FAINT)

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_medsam2.evaluation.cases import Case, Target
     from napari_medsam2.geometry import Box
 
-__all__ = ["copy_through_dice", "fill_box", "grey", "otsu", "otsu_in_box"]
+__all__ = ["copy_through", "fill_box", "grey", "otsu", "otsu_in_box"]
 
 
 def grey(pixels: np.ndarray) -> np.ndarray:
@@ -81,21 +84,31 @@ def otsu(picture: np.ndarray, like: np.ndarray, prompt: np.ndarray) -> np.ndarra
     return bright if like[prompt].mean() > like[~prompt].mean() else ~bright
 
 
-def copy_through_dice(area: int, overlap: int, volume: int, slices: int) -> float:
-    """3-D Dice of copying one slice's true mask to all slices.
+def copy_through(case: Case, targets: Sequence[Target]) -> list[float]:
+    """Copy each object's true mask on its largest slice to all slices.
 
     Parameters
     ----------
-    area : int
-        Pixels of the mask.
-    overlap : int
-        Pixels that the copies and the object share, over all slices.
-    volume : int
-        Pixels of the object, over all slices.
-    slices : int
-        How many there are.
+    case : Case
+        A stack.
+    targets : sequence of Target
+        The objects.
+
+    Returns
+    -------
+    list of float
+        The 3-D Dice of the copies with each object, in order.
     """
-    return 2 * overlap / (area * slices + volume)
+    masks = [case.labels(target.index) == target.value for target in targets]
+    volumes, overlaps = np.zeros(len(targets), np.int64), np.zeros(len(targets), np.int64)
+    for index in range(len(case.stack)):
+        labels = case.labels(index)
+        for number, (target, mask) in enumerate(zip(targets, masks, strict=True)):
+            truth = labels == target.value
+            volumes[number] += np.count_nonzero(truth)
+            overlaps[number] += np.count_nonzero(truth & mask)
+    copies = np.array([target.area for target in targets]) * len(case.stack)
+    return list((2 * overlaps / (copies + volumes)).tolist())
 
 
 def _above_otsu(values: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ import numpy as np
 from napari_medsam2._progress import quiet
 from napari_medsam2.errors import InputError
 from napari_medsam2.evaluation.annotator import innermost, tight_box
-from napari_medsam2.evaluation.baselines import copy_through_dice, fill_box, grey, otsu, otsu_in_box
+from napari_medsam2.evaluation.baselines import copy_through, fill_box, grey, otsu, otsu_in_box
+from napari_medsam2.evaluation.judging import judge_foreground, judge_objects
 from napari_medsam2.metrics import dice
 
 if TYPE_CHECKING:
@@ -199,34 +200,21 @@ def _one_slice(case: Case, session: AnnotationSession, target: Target, protocol:
 
 def _volumes(case: Case, session: AnnotationSession, targets: Sequence[Target], tell: Tell) -> Iterator[Item]:
     began = time.perf_counter()
-    labels: dict[int, Target] = {}
-    masks: dict[int, np.ndarray] = {}
+    objects: dict[int, Target] = {}
     for number, target in enumerate(targets):
         tell(f"{case.name} boxes", number, len(targets))
         label = session.add_object()
-        labels[label], masks[label] = target, case.labels(target.index) == target.value
-        session.add_box(label, target.index, tight_box(masks[label]))
+        session.add_box(label, target.index, tight_box(case.labels(target.index) == target.value))
+        objects[label] = target
     visited: set[int] = set()
     for step in session.propagate(direction="both"):
         visited.add(step.index)
         tell(f"{case.name} stack", len(visited), len(case.stack))
     seconds = (time.perf_counter() - began) / len(targets)
-    pixels = {label: np.zeros(4, np.int64) for label in labels}
-    pairs: dict[int, list[tuple[float, float]]] = {label: [] for label in labels}
-    for index in range(len(case.stack)):
-        # What a person gets: the labels, in which no two objects share a pixel.
-        found, reference = session.slice_labels(index), case.labels(index)
-        for label, target in labels.items():
-            mask, truth = found == label, reference == target.value
-            pixels[label] += [mask.sum(), truth.sum(), (mask & truth).sum(), (masks[label] & truth).sum()]
-            result = session.results.get(label, index)
-            if result is not None and index != target.index:
-                pairs[label].append((result.confidence, dice(mask, truth)))
-    for label, target in labels.items():
-        size, volume, overlap, copied = (int(n) for n in pixels[label])
-        baseline = copy_through_dice(target.area, copied, volume, len(case.stack))
-        score = 2 * overlap / (size + volume)
-        yield Item(target.value, target.index, score, {"copied": baseline}, seconds, tuple(pairs[label]))
+    judged = judge_objects(case, session, objects)
+    for (label, target), copied in zip(objects.items(), copy_through(case, targets), strict=True):
+        one = judged[label]
+        yield Item(target.value, target.index, one.dice, {"copied": copied}, seconds, one.pairs)
 
 
 def _foreground(case: Case, session: AnnotationSession, seed: int) -> Item:
@@ -238,14 +226,7 @@ def _foreground(case: Case, session: AnnotationSession, seed: int) -> Item:
         pass
     others = [i for i in range(len(case.stack)) if i != seed]
     seconds = (time.perf_counter() - began) / len(others)
+    judged = judge_foreground(case, session, label, others)
     like = grey(case.stack.pixels(seed))
-    pairs: list[tuple[float, float]] = []
-    thresholds: list[float] = []
-    for index in others:
-        truth = case.labels(index) != 0
-        score = dice(session.slice_labels(index) == label, truth)
-        result = session.results.get(label, index)
-        pairs.append((result.confidence if result is not None else 0.0, score))
-        thresholds.append(dice(otsu(grey(case.stack.pixels(index)), like, prompt), truth))
-    mean = float(np.mean([score for _, score in pairs]))
-    return Item(0, seed, mean, {"Otsu": float(np.mean(thresholds))}, seconds, tuple(pairs))
+    thresholds = [dice(otsu(grey(case.stack.pixels(i)), like, prompt), case.labels(i) != 0) for i in others]
+    return Item(0, seed, judged.dice, {"Otsu": float(np.mean(thresholds))}, seconds, judged.pairs)
