@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from napari_medsam2._files import atomic_path
+from napari_medsam2._files import atomic_path, write_bytes
 from napari_medsam2.backend._compact_network import CompactNetwork, convert_imagenet
 from napari_medsam2.errors import InputError
 from napari_medsam2.training.clips import ClipSource
@@ -32,7 +32,7 @@ class Recipe:
     """All that decides what comes out of training, but the data."""
 
     seed: int = 0
-    steps: int = 2000
+    steps: int = 1700
     side: int = 192
     final_side: int = 256
     final_share: float = 0.2
@@ -183,7 +183,7 @@ class Trainer:
 
 def export_weights(trainer: Trainer, path: Path) -> None:
     """Write the averaged weights as fp16 safetensors, with what they are in the header."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {k: v.half().contiguous() for k, v in trainer.average.items() if not k.endswith("num_batches_tracked")}
     header = {
@@ -192,5 +192,4 @@ def export_weights(trainer: Trainer, path: Path) -> None:
         "recipe": json.dumps(asdict(trainer.recipe)),
         "step": str(trainer.step),
     }
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+    write_bytes(path, save(tensors, metadata=header))

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from napari_medsam2 import AnnotationSession, ImageStack
+from tests.conftest import dice
+
+if TYPE_CHECKING:
+    from napari_medsam2.backend.protocol import Backend
+    from tests.conftest import Balls
+
+
+@pytest.fixture
+def session(backend: Backend, balls: Balls) -> AnnotationSession:
+    session = AnnotationSession(ImageStack(balls.image, "ZYX"), backend=backend)
+    for label, index in ((1, 12), (2, 11)):
+        session.add_object(label=label)
+        session.add_box(label, index, balls.box(label, index))
+    return session
+
+
+def test_one_box_each_gives_both_balls(session: AnnotationSession, balls: Balls) -> None:
+    results = list(session.propagate())
+    labels = np.asarray(session.labels())
+    for label in (1, 2):
+        assert dice(labels == label, balls.labels == label) > 0.85
+    for result in results:
+        for one in result.objects:
+            np.testing.assert_array_equal(one.mask & (labels[result.index] == one.label), labels[result.index] == one.label)
+
+
+def test_propagation_stops_where_the_object_has_ended(session: AnnotationSession, balls: Balls) -> None:
+    reached = [r.index for r in session.propagate(labels=[1])]
+    inside = np.flatnonzero((balls.labels == 1).any((1, 2)))
+    # At most the two slices that patience allows beyond each end, and one of doubt.
+    assert min(reached) >= inside[0] - 3
+    assert max(reached) <= inside[-1] + 3
+    assert set(inside) - {12} <= set(reached)
+
+
+@pytest.mark.parametrize("policy", ["self-sorting", "released", "fifo"])
+def test_every_policy_carries_the_ball(backend: Backend, balls: Balls, policy: str) -> None:
+    session = AnnotationSession(ImageStack(balls.image, "ZYX"), backend=backend, memory=policy)  # type: ignore[arg-type]
+    label = session.add_object()
+    session.add_box(label, 11, balls.box(2, 11))
+    for _ in session.propagate():
+        pass
+    assert dice(np.asarray(session.labels()) == label, balls.labels == 2) > 0.8
+
+
+def test_direction_and_range_are_kept(session: AnnotationSession) -> None:
+    assert all(r.index > 12 for r in session.propagate(labels=[1], direction="forward"))
+    assert all(r.index < 12 for r in session.propagate(labels=[1], direction="backward"))
+    assert {r.index for r in session.propagate(labels=[1], start=11, stop=15)} == {11, 13, 14}
+
+
+def test_results_come_outwards_from_the_prompt(session: AnnotationSession) -> None:
+    order = [r.index for r in session.propagate(labels=[1])]
+    forward, backward = [i for i in order if i > 12], [i for i in order if i < 12]
+    assert forward == sorted(forward)
+    assert backward == sorted(backward, reverse=True)
+
+
+def test_prompted_slices_are_not_computed_again(session: AnnotationSession, balls: Balls) -> None:
+    painted = balls.labels[14] == 1
+    painted[:25] = False
+    session.add_mask(1, 14, painted)
+    before = session.slice_labels(12)
+    assert not {12, 14} & {r.index for r in session.propagate(labels=[1])}
+    np.testing.assert_array_equal(session.slice_labels(12), before)
+    np.testing.assert_array_equal(session.results.get(1, 14).mask, painted)  # type: ignore[union-attr]
+
+
+def test_between_two_prompts_the_nearer_one_leads(session: AnnotationSession, balls: Balls) -> None:
+    """The forward walk from 8 takes 9 and 10, the backward walk from 12 takes 11; nothing is computed twice."""
+    session.add_mask(1, 8, balls.labels[8] == 1)
+    order = [r.index for r in session.propagate(labels=[1]) if 8 < r.index < 12]
+    assert order == [9, 10, 11]
+
+
+def test_cancelling_keeps_what_was_reached_and_nothing_else(session: AnnotationSession) -> None:
+    walk = session.propagate(labels=[1])
+    reached = [next(walk).index for _ in range(3)]
+    walk.close()  # type: ignore[attr-defined]
+    assert session.results.indices(1) == sorted([12, *reached])
+    again = {r.index for r in session.propagate(labels=[1])}
+    assert set(reached) <= again
+
+
+def test_propagation_is_repeatable(session: AnnotationSession) -> None:
+    first = {(r.index, o.label): o.logits.copy() for r in session.propagate() for o in r.objects}
+    second = {(r.index, o.label): o.logits for r in session.propagate() for o in r.objects}
+    assert first.keys() == second.keys()
+    for key in first:
+        np.testing.assert_array_equal(first[key], second[key])
+
+
+def test_objects_together_are_as_objects_alone(session: AnnotationSession) -> None:
+    together = {(r.index, o.label): o.mask for r in session.propagate() for o in r.objects}
+    for label in (1, 2):
+        for result in session.propagate(labels=[label]):
+            np.testing.assert_array_equal(result.mask, together[result.index, label])
+
+
+def test_a_correction_reaches_the_neighbours(session: AnnotationSession, balls: Balls) -> None:
+    """A prompt on a slice that had a propagated mask is a correction: pinned, and followed from there."""
+    for _ in session.propagate(labels=[1]):
+        pass
+    session.add_mask(1, 15, balls.labels[15] == 1)
+    assert session.prompts[1, 15].corrects
+    plan = session.plan(labels=[1])
+    assert plan.seeds[1][15].prediction.corrected
+    assert {r.index for r in session.propagate(labels=[1])} >= {13, 14, 16}
+
+
+def test_a_removed_object_takes_no_late_results(session: AnnotationSession) -> None:
+    late = next(iter(session.propagate(labels=[2])))
+    session.remove_object(2)
+    session.apply(late)
+    assert 2 not in np.unique(session.slice_labels(late.index))
+
+
+def test_a_collection_is_segmented_from_one_mask(backend: Backend) -> None:
+    rng = np.random.default_rng(5)
+    images, truths = [], []
+    for size in ((120, 150), (150, 110), (130, 130), (96, 160)):
+        y, x = np.ogrid[: size[0], : size[1]]
+        truth = np.zeros(size, bool)
+        for _ in range(5):
+            cy, cx, r = rng.uniform(15, size[0] - 15), rng.uniform(15, size[1] - 15), rng.uniform(9, 14)
+            truth |= (y - cy) ** 2 + (x - cx) ** 2 < r * r
+        images.append((40 + 120 * truth + rng.normal(0, 8, size)).clip(0, 255).astype(np.uint8))
+        truths.append(truth)
+    session = AnnotationSession(ImageStack(images), backend=backend)
+    assert session.kind == "collection"
+    label = session.add_object("cells")
+    session.add_mask(label, 0, truths[0])
+    results = list(session.propagate())
+    assert [r.index for r in results] == [1, 2, 3]
+    for result in results:
+        assert dice(result.mask, truths[result.index]) > 0.8
+        assert result.mask.shape == truths[result.index].shape
