@@ -55,8 +55,8 @@ def colour(number: int, bright: bool = False) -> Colour:
     bright : bool
         Whether the picture is bright, so that the line has to be dark.
     """
-    # Two lightnesses take turns, so that even far neighbours on the circle of hues differ.
-    lightness = (0.60, 0.50)[number % 2] if bright else (0.80, 0.72)[number % 2]
+    # Lightnesses take turns, so that objects that come near each other on the circle of hues differ too.
+    lightness = (0.64, 0.52, 0.42)[number % 3] if bright else (0.85, 0.75, 0.66)[number % 3]
     # The first is green on bright pictures, which mostly are stained pink and blue, and cyan on dark ones.
     hue = math.radians((145 if bright else 195) + _GOLDEN * number)
     chroma = 0.20
