@@ -62,4 +62,5 @@ def balls() -> Balls:
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
     """2 |a ∩ b| / (|a| + |b|)."""
-    return 2 * float(np.count_nonzero(a & b)) / max(1, np.count_nonzero(a) + np.count_nonzero(b))
+    total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
+    return 2 * int(np.count_nonzero(a & b)) / max(1, total)

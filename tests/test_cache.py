@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from napari_medsam2 import ImageStack
 from napari_medsam2.cache import EmbeddingCache
 from napari_medsam2.geometry import View
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ _VIEW = View(0, 0, 8, 8, 8)
 
 def _unit(values: list[float]) -> torch.Tensor:
     tensor = torch.tensor(values, dtype=torch.float32)
-    return tensor / tensor.norm()
+    return torch.nn.functional.normalize(tensor, dim=0)
 
 
 def _memory(
@@ -77,7 +77,7 @@ def test_self_sorting_never_evicts_what_a_person_made() -> None:
 
 def test_a_correction_replaces_the_slices_older_memory() -> None:
     for policy in ("self-sorting", "released", "fifo"):
-        config = BankConfig(policy)  # type: ignore[arg-type]
+        config = BankConfig(policy)
         bank = admit((), _angle(3, 10), config)
         bank = admit(bank, _angle(3, 80, reason="corrected"), config)
         assert [(m.index, m.reason) for m in bank] == [(3, "corrected")]

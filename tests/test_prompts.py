@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,6 +9,9 @@ import tifffile
 
 from napari_medsam2 import ImageStack, InputError
 from napari_medsam2.prompts import Prompt, SlicePrompt, load_prompts, save_prompts
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -107,12 +109,13 @@ def test_a_bad_entry_is_named(tmp_path: Path, stack: ImageStack, entry: Any, mes
 
 
 def test_masks_that_do_not_fit_are_refused(tmp_path: Path, stack: ImageStack) -> None:
-    for name, mask, message in [
+    cases: list[tuple[str, np.ndarray, str]] = [
         ("size", np.ones((10, 30), np.uint8), r"\(10, 30\) does not fit the slice, which is \(20, 30\)"),
         ("empty", np.zeros((20, 30), np.uint8), "empty"),
         ("nan", np.full((20, 30), np.nan, np.float32), "NaN|not a number|finite"),
         ("many", np.ones((7, 20, 30), np.uint8), "7 slices"),
-    ]:
+    ]
+    for name, mask, message in cases:
         tifffile.imwrite(tmp_path / f"{name}.tif", mask, photometric="minisblack")
         path = _write(tmp_path / "p.json", [{"object": 1, "index": 0, "mask": f"{name}.tif"}])
         with pytest.raises(InputError, match=message):

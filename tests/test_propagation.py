@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-
-from napari_medsam2 import AnnotationSession, ImageStack
 from tests.conftest import dice
 
+from napari_medsam2 import AnnotationSession, ImageStack
+
 if TYPE_CHECKING:
-    from napari_medsam2.backend.protocol import Backend
     from tests.conftest import Balls
+
+    from napari_medsam2.backend.protocol import Backend
 
 
 @pytest.fixture
@@ -29,7 +30,9 @@ def test_one_box_each_gives_both_balls(session: AnnotationSession, balls: Balls)
         assert dice(labels == label, balls.labels == label) > 0.85
     for result in results:
         for one in result.objects:
-            np.testing.assert_array_equal(one.mask & (labels[result.index] == one.label), labels[result.index] == one.label)
+            np.testing.assert_array_equal(
+                one.mask & (labels[result.index] == one.label), labels[result.index] == one.label
+            )
 
 
 def test_propagation_stops_where_the_object_has_ended(session: AnnotationSession, balls: Balls) -> None:

@@ -14,7 +14,7 @@ def _disc(shape: tuple[int, int], y: float, x: float, r: float) -> np.ndarray:
 
 
 def _result(label: int, logits: np.ndarray, iou: float = 0.9, score: float = 1.0) -> ObjectResult:
-    return ObjectResult.from_logits(label, 0, logits.shape, (0, 0, logits), iou, score, "propagated", None)  # type: ignore[arg-type]
+    return ObjectResult.from_logits(label, 0, logits.shape, (0, 0, logits), iou, score, "propagated", None)
 
 
 def test_the_mask_is_where_the_logits_are_positive() -> None:

@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-
-from napari_medsam2 import AnnotationSession, ImageStack, InputError, segment_stack
 from tests.conftest import dice
 
+from napari_medsam2 import AnnotationSession, ImageStack, InputError, segment_stack
+
 if TYPE_CHECKING:
-    from napari_medsam2.backend.protocol import Backend
     from tests.conftest import Balls
+
+    from napari_medsam2.backend.protocol import Backend
 
 
 @pytest.fixture
@@ -89,7 +90,8 @@ def test_objects_are_removed_with_all_that_is_theirs(session: AnnotationSession,
 
 
 def test_events_tell_what_changed(session: AnnotationSession, balls: Balls) -> None:
-    objects, slices = [], []
+    objects: list[int] = []
+    slices: list[int] = []
     session.events.objects_changed.connect(lambda: objects.append(1))
     session.events.slice_changed.connect(slices.append)
     label = session.add_object()

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path  # noqa: TC003 typer looks at it
+from typing import Annotated
 
 import typer
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.training.pool import load_images, synthetic_pool
 from napari_medsam2.training.trainer import Recipe, Trainer, export_weights
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _SLICES, _SIDE = 6, 224
 

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from scipy import ndimage
+
+from napari_medsam2 import InputError, load_backend
+from napari_medsam2.training.augment import jitter_intensity
+from napari_medsam2.training.clips import ClipSource
+from napari_medsam2.training.losses import soft_iou
+from napari_medsam2.training.pool import AnnotatedImage, load_images, read_volume, synthetic_pool
+from napari_medsam2.training.prompting import corrective_click, first_prompt, interior_point, spoil, tight_box
+from napari_medsam2.training.synthetic import synthesize
+from napari_medsam2.training.trainer import Recipe, Trainer, export_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _case(folder: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((3, 90, 110), np.uint16)
+    for n in range(3):
+        for label in range(1, 7):
+            cy, cx, r = rng.uniform(10, 80), rng.uniform(10, 100), rng.uniform(6, 12)
+            y, x = np.ogrid[:90, :110]
+            labels[n][(y - cy) ** 2 + (x - cx) ** 2 < r * r] = label
+    image = (30 + 150 * (labels > 0) + rng.normal(0, 6, labels.shape)).clip(0, 255).astype(np.uint8)
+    folder.mkdir(parents=True)
+    (folder / "case.json").write_text(f'{{"name": "{folder.name}"}}')
+    tifffile.imwrite(folder / "image.tif", image, photometric="minisblack")
+    tifffile.imwrite(folder / "labels.tif", labels, photometric="minisblack")
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[AnnotatedImage], list[Path]]:
+    root = tmp_path_factory.mktemp("training")
+    _case(root / "data" / "disc-00", 0)
+    _case(root / "data" / "disc-01", 1)
+    return load_images(root / "data"), synthetic_pool(root / "synthetic", 8, 4, 96, seed=0)
+
+
+@pytest.fixture
+def source(material: tuple[list[AnnotatedImage], list[Path]]) -> ClipSource:
+    return ClipSource(*material, side=96, rng=np.random.default_rng(3))
+
+
+def test_images_are_loaded_with_objects_and_background(material: tuple[list[AnnotatedImage], list[Path]]) -> None:
+    images, _ = material
+    assert [i.group for i in images] == ["disc"] * 6
+    for image in images:
+        for label, y0, y1, x0, x1 in image.boxes:
+            rows, columns = np.nonzero(image.labels == label)
+            assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (y0, y1, x0, x1)
+        # Where the discs were, the background is as dark as around them.
+        inside = image.labels > 0
+        assert image.image[0].numpy()[inside].mean() > 180
+        assert image.background[0].numpy()[inside].mean() < 60
+
+
+def test_a_folder_without_cases_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no training case"):
+        load_images(tmp_path)
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_single_views_show_whole_objects(source: ClipSource, real: bool) -> None:
+    for _ in range(20):
+        clip = source.single(3, real)
+        assert clip.images.shape == (1, 3, 96, 96)
+        assert 1 <= len(clip.masks) <= 3
+        assert clip.masks.dtype == torch.bool
+        assert clip.masks.flatten(1).any(1).all()
+        assert clip.masks.sum(0).max() == 1
+        assert 0 <= float(clip.images.min())
+        assert float(clip.images.max()) <= 1
+
+
+def test_a_sunk_stack_shows_objects_shrinking_and_vanishing(source: ClipSource) -> None:
+    first, last, vanished = 0, 0, 0
+    contrast_there: list[float] = []
+    contrast_gone: list[float] = []
+    for _ in range(30):
+        clip = source.stack(4, 3, real=True)
+        assert clip.ordered
+        areas = clip.masks.flatten(2).sum(2)
+        first += int(areas[:, 0].sum())
+        last += int(areas[:, -1].sum())
+        vanished += int((areas[:, -1] == 0).sum())
+        for k in range(len(clip.masks)):
+            core = torch.from_numpy(ndimage.binary_erosion(clip.masks[k, 0].numpy(), iterations=4))
+            if not core.any():
+                continue
+            change = (clip.images[0, 0][core].mean() - clip.images[-1, 0][core].mean()).abs()
+            (contrast_gone if areas[k, -1] == 0 else contrast_there).append(float(change))
+    assert last < first
+    assert vanished > 5
+    # An object that the truth says has gone has gone from the picture as well.
+    assert np.median(contrast_gone) > 3 * np.median(contrast_there)
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_collections_share_a_class(source: ClipSource, real: bool) -> None:
+    clip = source.collection(3, real)
+    assert not clip.ordered
+    assert clip.images.shape == (3, 3, 96, 96)
+    assert clip.masks.shape == (1, 3, 96, 96)
+    assert clip.masks.any()
+
+
+def test_synthetic_volumes_depend_on_the_seed_alone(tmp_path: Path) -> None:
+    one, two, other = (synthesize(np.random.default_rng(s), 3, 64) for s in (5, 5, 6))
+    torch.testing.assert_close(one.images, two.images)
+    assert torch.equal(one.labels, two.labels)
+    assert not torch.equal(one.images, other.images)
+    paths = synthetic_pool(tmp_path, 2, 3, 64, seed=1)
+    times = [p.stat().st_mtime_ns for p in paths]
+    assert synthetic_pool(tmp_path, 2, 3, 64, seed=1) == paths
+    assert [p.stat().st_mtime_ns for p in paths] == times
+    volume = read_volume(paths[0])
+    fresh = synthesize(np.random.default_rng([1, 0]), 3, 64)
+    torch.testing.assert_close(volume.images, fresh.images, atol=1 / 255, rtol=0)
+    assert torch.equal(volume.labels, fresh.labels)
+
+
+def test_objects_of_a_volume_go_on_from_slice_to_slice() -> None:
+    for seed in range(6):
+        volume = synthesize(np.random.default_rng(seed), 4, 96, step=0.01)
+        for label in np.unique(volume.labels[0])[1:]:
+            here, there = volume.labels[0] == label, volume.labels[1] == label
+            if here.sum() > 300:
+                assert (here & there).sum() > 0.5 * here.sum()
+
+
+def test_intensities_stay_in_range() -> None:
+    rng = np.random.default_rng(0)
+    for images in (torch.rand(2, 3, 32, 32), torch.rand(2, 1, 32, 32).expand(-1, 3, -1, -1)):
+        for _ in range(40):
+            out = jitter_intensity(images, rng)
+            assert out.shape == images.shape
+            assert torch.isfinite(out).all()
+            assert 0 <= float(out.min()) <= float(out.max()) <= 1
+
+
+def test_simulated_clicks_lie_where_they_must() -> None:
+    rng = np.random.default_rng(0)
+    mask = np.zeros((60, 70), bool)
+    mask[10:30, 20:50] = True
+    y, x = interior_point(mask)
+    depth = ndimage.distance_transform_edt(mask)
+    assert depth[int(y), int(x)] == depth.max()
+    for _ in range(20):
+        y, x = interior_point(mask, rng)
+        assert mask[int(y), int(x)]
+    assert tight_box(mask) == (9.5, 19.5, 29.5, 49.5)
+
+    predicted = mask.copy()
+    predicted[10:30, 40:50] = False
+    click = corrective_click(mask, predicted)
+    assert click is not None
+    assert click[1] == 1
+    assert 10 <= click[0][0] < 30
+    assert 40 <= click[0][1] < 50
+    predicted = mask.copy()
+    predicted[40:58, 30:60] = True
+    click = corrective_click(mask, predicted)
+    assert click is not None
+    assert click[1] == 0
+    assert predicted[int(click[0][0]), int(click[0][1])]
+    assert not mask[int(click[0][0]), int(click[0][1])]
+    assert corrective_click(mask, mask) is None
+
+
+def test_every_kind_of_first_prompt_occurs_and_fits() -> None:
+    rng = np.random.default_rng(0)
+    mask = np.zeros((96, 96), bool)
+    mask[30:70, 20:60] = True
+    kinds = set()
+    for _ in range(200):
+        prompt = first_prompt(mask, rng)
+        kinds.add((prompt.box is not None, len(prompt.points) > 0, prompt.previous is not None))
+        if prompt.previous is None:
+            for (y, x), label in zip(prompt.points, prompt.labels, strict=True):
+                assert mask[int(y), int(x)] == bool(label)
+        assert spoil(mask, rng).shape == mask.shape
+    assert kinds >= {(True, False, False), (False, True, False), (True, True, False), (False, True, True)}
+
+
+def test_soft_iou_against_a_count() -> None:
+    logits = torch.full((2, 1, 8, 8), -1.0)
+    target = torch.zeros(2, 1, 8, 8)
+    logits[0, 0, 2:6, 2:6] = 1
+    target[0, 0, 4:8, 2:6] = 1
+    iou = soft_iou(logits, target)
+    assert iou[0] == pytest.approx(8 / 24)
+    assert iou[1] == 1
+
+
+_TINY = Recipe(steps=6, side=64, final_side=96, singles=2, stacks=1, collections=1, objects=2, warmup=2, bfloat16=False)
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(
+    material: tuple[list[AnnotatedImage], list[Path]], tmp_path: Path
+) -> None:
+    whole = Trainer(_TINY, *material)
+    for _ in range(3):
+        whole.advance()
+    first = Trainer(_TINY, *material)
+    first.advance()
+    first.save(tmp_path / "checkpoint.pt")
+    second = Trainer(_TINY, *material)
+    second.load(tmp_path / "checkpoint.pt")
+    losses = [second.advance()[0] for _ in range(2)]
+    assert second.step == whole.step == 3
+    assert np.isfinite(losses).all()
+    for name, value in whole.average.items():
+        torch.testing.assert_close(second.average[name], value, atol=1e-5, rtol=1e-4)
+
+
+def test_exported_weights_are_loaded_by_the_backend(
+    material: tuple[list[AnnotatedImage], list[Path]], tmp_path: Path
+) -> None:
+    trainer = Trainer(_TINY, *material)
+    trainer.advance()
+    export_weights(trainer, tmp_path / "w.safetensors")
+    backend = load_backend("compact", device="cpu", weights=tmp_path / "w.safetensors")
+    image = torch.rand(1, 3, 256, 256)
+    network = trainer.network.eval()
+    state = {k: v.half().float() for k, v in trainer.average.items()}
+    network.load_state_dict(state)
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(network.encode(image).key.flatten(1), dim=1)
+    torch.testing.assert_close(backend.encode(image).descriptor, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_checkpoints_of_other_recipes_or_broken_ones_are_refused(
+    material: tuple[list[AnnotatedImage], list[Path]], tmp_path: Path
+) -> None:
+    trainer = Trainer(_TINY, *material)
+    trainer.save(tmp_path / "c.pt")
+    with pytest.raises(InputError, match="another recipe"):
+        Trainer(Recipe(seed=9), *material).load(tmp_path / "c.pt")
+    (tmp_path / "c.pt").write_bytes((tmp_path / "c.pt").read_bytes()[:1000])
+    with pytest.raises(InputError, match="damaged"):
+        trainer.load(tmp_path / "c.pt")
+
+
+def test_training_learns(material: tuple[list[AnnotatedImage], list[Path]]) -> None:
+    """Twenty-five steps from random weights on bright discs: the loss falls clearly."""
+    recipe = Recipe(steps=30, side=64, final_share=0, singles=6, stacks=1, collections=1, objects=2, warmup=3, real=1.0)
+    trainer = Trainer(recipe, *material)
+    losses = [trainer.advance()[0] for _ in range(25)]
+    assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:5])
