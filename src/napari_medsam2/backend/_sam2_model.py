@@ -126,8 +126,10 @@ def random_model(config: Any, seed: int = 0) -> Any:
     """Make a network with random weights, in which every part has a say.
 
     transformers starts the temporal codes, the fusion of memories and others at zero, and everything else so small
-    that masks are flat. Here matrices are drawn from a normal distribution with variance 2 / inputs, tokens with
-    variance 1, and everything else with a standard deviation of 0.2. The caller's random generator is left alone.
+    that masks are flat. Here matrices are drawn from a normal distribution with variance 2 / inputs, tokens and codes
+    with variance 1, and biases with a standard deviation of 0.2; memories are made about as large as object pointers,
+    so that attention does not pass over these, and object scores positive as a rule. The caller's random generator is
+    left alone.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
@@ -141,7 +143,9 @@ def random_model(config: Any, seed: int = 0) -> Any:
                 token = isinstance(model.get_submodule(owner), nn.Embedding)
                 parameter.normal_(std=1.0 if token else (2 / parameter[0].numel()) ** 0.5)
             else:
-                parameter.normal_(std=0.2)
+                parameter.normal_(std=0.2 if own == "bias" else 1.0)
+        model.memory_encoder.projection.weight /= 8
+        model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(4)
         buffers = dict(model.named_buffers())
         buffers[_TWINS[1]].copy_(buffers[_TWINS[0]])
     return model.eval()

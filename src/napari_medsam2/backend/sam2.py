@@ -26,6 +26,7 @@ from torch import Tensor
 from transformers.models.sam2_video.modeling_sam2_video import NO_OBJ_SCORE
 
 from napari_medsam2.backend._sam2_bank import Content, Pointer, Reading, attend_weighted, plan_reading, tokens
+from napari_medsam2.backend._sam2_embedding import Sam2Embedding, ViewFeatures, own_embedding
 from napari_medsam2.backend._sam2_model import check_config, load_model, random_model, sized
 from napari_medsam2.backend.protocol import Attended, Decoded, Memory, ViewPrompt
 from napari_medsam2.geometry import View, ViewSpec
@@ -46,50 +47,6 @@ _ADOPTED_SCALE, _ADOPTED_BIAS = 20.0, -10.0
 """SAM 2 turns a given mask into logits of ±10."""
 _NO_POINT, _CORNERS = -1, (2, 3)
 """Labels of the prompt encoder: nothing here; a box's first and second corner."""
-
-
-class _View(NamedTuple):
-    """One view's features: ``(C / 8, S / 4, S / 4)``, ``(C / 4, S / 8, S / 8)`` and ``(C, S / 16, S / 16)`` float32."""
-
-    fine: Tensor
-    middle: Tensor
-    coarse: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sam2Embedding:
-    """Feature maps at strides 4, 8 and 16 of a batch of views; entries that repeat are held once."""
-
-    entries: tuple[_View, ...]
-
-    def __len__(self) -> int:
-        """Count the views."""
-        return len(self.entries)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the features take."""
-        return sum(t.numel() * t.element_size() for entry in {id(e): e for e in self.entries}.values() for t in entry)
-
-    @property
-    def descriptor(self) -> Tensor:
-        """``(B, C·h·w)`` float32, unit length: the coarsest features, flattened."""
-        return F.normalize(_stack([e.coarse for e in self.entries]).flatten(1), dim=1)
-
-    def take(self, indices: Sequence[int]) -> Sam2Embedding:
-        """Select (and repeat) entries along the batch axis; nothing is copied."""
-        return Sam2Embedding(tuple(self.entries[i] for i in indices))
-
-    def maps(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Fine, middle and coarse maps, each ``(B, C', H', W')``."""
-        fine, middle, coarse = (_stack(list(maps)) for maps in zip(*self.entries, strict=True))
-        return fine, middle, coarse
-
-
-def _stack(maps: Sequence[Tensor]) -> Tensor:
-    if all(m is maps[0] for m in maps):
-        return maps[0].expand(len(maps), *maps[0].shape)
-    return torch.stack(list(maps))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,11 +161,13 @@ class Sam2Backend:
         decoder = self.model.mask_decoder
         # Clones, so that one view that is kept does not keep its whole batch alive.
         views = zip(decoder.conv_s0(fine), decoder.conv_s1(middle), coarse, strict=True)
-        return Sam2Embedding(tuple(_View(*(m.clone(memory_format=torch.contiguous_format) for m in v)) for v in views))
+        return Sam2Embedding(
+            tuple(ViewFeatures(*(m.clone(memory_format=torch.contiguous_format) for m in v)) for v in views)
+        )
 
     def join(self, embeddings: Sequence[Embedding]) -> Sam2Embedding:
         """Put embeddings together along the batch axis; nothing is copied."""
-        return Sam2Embedding(tuple(entry for e in embeddings for entry in _own(e).entries))
+        return Sam2Embedding(tuple(entry for e in embeddings for entry in own_embedding(e).entries))
 
     @torch.no_grad()
     def decode(self, embedding: Embedding, prompts: Sequence[ViewPrompt], context: Any = None) -> Decoded:
@@ -218,7 +177,7 @@ class Sam2Backend:
         clicks or a box there is one mask, in place of which the best of the three is taken where it is not stable
         (where its area changes much with the threshold). Objects that are absent have logits of −1024.
         """
-        own = _own(embedding)
+        own = own_embedding(embedding)
         placed = [self._points(p) for p in prompts]
         groups: dict[tuple[int, bool], list[int]] = {}
         for i, (prompt, (_, labels)) in enumerate(zip(prompts, placed, strict=True)):
@@ -241,7 +200,7 @@ class Sam2Backend:
 
         Pixels of one half and more count; of an object that is smaller than a pixel, those that show most of it.
         """
-        own = _own(embedding)
+        own = own_embedding(embedding)
         masks = masks.to(self.device, torch.float32)
         highest = masks.flatten(1).amax(1)
         present = highest > 0
@@ -263,7 +222,7 @@ class Sam2Backend:
 
         Masks that a person helped to make are entered as they are; others as probabilities.
         """
-        own = _own(embedding)
+        own = own_embedding(embedding)
         config, side = self.model.config, self.views.side
         logits = decoded.logits.unsqueeze(1)
         if logits.shape[-1] != side:
@@ -315,7 +274,7 @@ class Sam2Backend:
             except on the first slice after one of several prompted ones, and in other banks pointers are not read.
         """
         readings = [plan_reading(bank, index if ordered else None, self._recent, self._reach) for bank in banks]
-        coarse = _own(embedding).maps()[2]
+        coarse = own_embedding(embedding).maps()[2]
         features = coarse.flatten(2).transpose(1, 2) + 0.1 * self._position
         groups: dict[tuple[int, int, bool], list[int]] = {}
         for i, reading in enumerate(readings):
@@ -393,9 +352,3 @@ class Sam2Backend:
 
 def _settle(model: Any, device: torch.device) -> Any:
     return model.to(device, torch.float32).eval()
-
-
-def _own(embedding: Embedding) -> Sam2Embedding:
-    if not isinstance(embedding, Sam2Embedding):
-        raise TypeError(f"an embedding of another backend: {type(embedding).__name__}")
-    return embedding
