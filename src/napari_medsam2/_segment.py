@@ -171,15 +171,20 @@ def open_images(job: Job) -> ImageStack:
     else:
         (image,) = job.images
         stack = ImageStack.open(image, axes=job.axes, window=job.window, channel=job.channel)
+        _check_stack(job, stack)
         if job.kind == "stack" and job.axes is None and stack.names is not None:
             # Slices kept as files of one folder: they share their depth, and one intensity window.
             stack = ImageStack.open(image, axes=stack.axes.replace("N", "Z"), window=job.window, channel=job.channel)
+    _check_stack(job, stack)
     stack.name = job.name or stack.name
+    return stack
+
+
+def _check_stack(job: Job, stack: ImageStack) -> None:
     if job.kind == "stack" and not stack.uniform:
         raise InputError(
             f"the images of {stack.name} differ in size, so they are no stack; use --kind collection, or crop them"
         )
-    return stack
 
 
 def _propagate(session: AnnotationSession, prompts: Sequence[Prompt], tell: Tell) -> int:
