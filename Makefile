@@ -20,7 +20,7 @@ CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 QT_PACKAGES := xvfb xauth libgl1 libegl1 libopengl0 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 \
   libxcb-shape0 libxcb-xinerama0 libdbus-1-3 libgl1-mesa-dri
 
-.PHONY: help demo test lint evaluate train clean
+.PHONY: help demo test lint evaluate benchmark train clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -42,6 +42,10 @@ lint: $(VENV)/.ready-all ## ruff and mypy only
 
 evaluate: $(VENV)/.ready ## measure the model on the annotated cases in DATA
 	@$(BIN)/napari-medsam2 evaluate $(DATA) --json evaluation.json
+
+benchmark: $(VENV)/.ready ## seconds a click and a slice; peak memory at 200 and 2,000 slices
+	@$(BIN)/python -m benchmarks.speed
+	@$(BIN)/python -m benchmarks.memory
 
 train: $(VENV)/.ready-train ## train the embedded model on DATA/train into OUTPUT; again: go on after an interruption
 	@$(BIN)/python -m napari_medsam2.training --data $(DATA)/train --output $(OUTPUT)
