@@ -10,6 +10,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
   command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
   && echo $$p && break; done)
 BIN := $(VENV)/bin
+# What the program itself needs; an environment that has all the extras has it too.
+READY := $(VENV)/.ready$(if $(wildcard $(VENV)/.ready-all),-all)
 DATA ?= ../shared/data
 OUTPUT ?= training-output
 
@@ -23,9 +25,9 @@ QT_PACKAGES := xvfb xauth libgl1 libegl1 libopengl0 libxkbcommon-x11-0 libxcb-cu
 .PHONY: help demo test lint evaluate benchmark train clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.ready ## segment the sample images, write labels, confidences and pictures into demo-output
+demo: $(READY) ## segment the sample images, write labels, confidences and pictures into demo-output
 	@$(BIN)/python -m napari_medsam2.demo --output demo-output
 
 test: $(VENV)/.ready-all | screen ## ruff, mypy and all tests
@@ -40,10 +42,10 @@ lint: $(VENV)/.ready-all ## ruff and mypy only
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-evaluate: $(VENV)/.ready ## measure the model on the annotated cases in DATA
+evaluate: $(READY) ## measure the model on the annotated cases in DATA
 	@$(BIN)/napari-medsam2 evaluate $(DATA) --json evaluation.json
 
-benchmark: $(VENV)/.ready ## seconds a click and a slice; peak memory at 200 and 2,000 slices
+benchmark: $(READY) ## seconds a click and a slice; peak memory at 200 and 2,000 slices
 	@$(BIN)/python -m benchmarks.speed
 	@$(BIN)/python -m benchmarks.memory
 
