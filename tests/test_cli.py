@@ -172,19 +172,23 @@ def test_a_pattern_several_files_and_one_file_of_labels(run: Run, tmp_path: Path
             np.testing.assert_array_equal(labels[index], np.asarray(Image.open(folder / f"cell {index}.png")))
 
 
-def test_a_folder_of_slices_is_a_stack_when_asked(run: Run, tmp_path: Path, balls: Balls) -> None:
+def test_slices_in_files_of_their_own_are_a_stack_when_asked(run: Run, tmp_path: Path, balls: Balls) -> None:
     (tmp_path / "slices").mkdir()
     for number, image in enumerate(balls.image[8:14]):
         tifffile.imwrite(tmp_path / "slices" / f"z{number}.tif", image)
     file = _prompts(tmp_path / "p.json", [{"object": 1, "index": 3, "box": list(balls.box(1, 11))}])
-    code, out, _ = run(
-        "segment", tmp_path / "slices", "--kind", "stack", "--prompts", file, "--output", tmp_path / "labels.tif"
-    )
-    assert code == 0
-    assert "6 slices" in out
-    with tifffile.TiffFile(tmp_path / "labels.tif") as tif:
-        assert tif.series[0].axes == "ZYX"
-        assert dice(tif.asarray() == 1, balls.labels[8:14] == 1) > 0.6
+    made = []
+    for images in ([tmp_path / "slices"], sorted((tmp_path / "slices").iterdir())):
+        code, out, _ = run(
+            "segment", *images, "--kind", "stack", "--prompts", file, "--output", tmp_path / "labels.tif"
+        )
+        assert code == 0
+        assert "6 slices" in out
+        with tifffile.TiffFile(tmp_path / "labels.tif") as tif:
+            assert tif.series[0].axes == "ZYX"
+            made.append(tif.asarray())
+    assert dice(made[0] == 1, balls.labels[8:14] == 1) > 0.6
+    np.testing.assert_array_equal(made[0], made[1])
 
 
 def test_a_single_picture_and_a_window(run: Run, tmp_path: Path, balls: Balls) -> None:

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from napari_medsam2.memory import Policy
     from napari_medsam2.session import AnnotationSession
 
-__all__ = ["PROTOCOLS", "SEEDS", "Item", "Protocol", "Row", "applies", "run_protocol"]
-
-Protocol = Literal["box", "click", "stack", "collection"]
+__all__ = ["PROTOCOLS", "SEEDS", "Item", "Row", "applies", "run_protocol"]
 
 PROTOCOLS: dict[str, str] = {
     "box": "a tight box around each object, on its largest slice; that slice's mask is judged",
