@@ -38,7 +38,7 @@ def main() -> None:
             continue
         for policy in ("self-sorting", "released", "fifo"):
             for size in given.sizes or [None]:
-                bank = BankConfig(policy, size=size)  # type: ignore[arg-type]
+                bank = BankConfig(policy, size=size)
                 began = time.perf_counter()
                 scores = []
                 if case.kind == "stack":
