@@ -15,11 +15,11 @@ _BASELINES = ("box filled", "Otsu", "copied", "before")
 _CASE = 24
 
 LEGEND = (
-    "Mean Dice over objects of 30 pixels and more. Baselines without a model: box filled; Otsu inside the box (for\n"
-    "collection: of the whole image); copied: the prompted slice's true mask on all slices; before: the spoiled mask.\n"
-    "conf~Dice: Spearman's rank correlation of confidence and true Dice. s/item: seconds a prompt, a propagated\n"
-    "object, or an image. clicks: median number until the Dice is 0.90 (21: never within 20); better: share of masks that\n"
-    "one click made better."
+    "Mean Dice over objects of 30 pixels and more. Baselines without a model: box filled; Otsu inside the box\n"
+    "(for collection: of the whole image); copied: the prompted slice's true mask on all slices; before: the\n"
+    "spoiled mask. conf~Dice: Spearman's rank correlation of confidence and true Dice. s/item: seconds a prompt,\n"
+    "a propagated object, or an image. clicks: median number until the Dice is 0.90 (21: never within 20);\n"
+    "better: share of masks that one click made better."
 )
 """What the columns mean."""
 
