@@ -411,17 +411,23 @@ def test_an_interruption_is_quiet_and_leaves_nothing(tmp_path: Path, balls: Ball
     folder = tmp_path / "out"
     folder.mkdir()
     args = ["segment", "long.tif", "--prompts", str(file), "--output", "out/o.tif", "--kind", "collection"]
-    with subprocess.Popen(
-        [*_MODULE, *args], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        # torch is loaded: it works on the slices now, or is about to.
-        maps = Path(f"/proc/{process.pid}/maps")
-        until = time.monotonic() + 120
-        while maps.exists() and "libtorch" not in maps.read_text() and time.monotonic() < until:
-            time.sleep(0.1)
-        time.sleep(3)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+    # A test run in the background of a shell is started deaf to interruptions, and so are its children.
+    code = (
+        "import signal, napari_medsam2.cli as c; signal.signal(signal.SIGINT, signal.default_int_handler); c.main({})"
+    )
+    command = [sys.executable, "-c", code.format(args)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            # torch is loaded: it works on the slices now, or is about to.
+            maps = Path(f"/proc/{process.pid}/maps")
+            until = time.monotonic() + 120
+            while maps.exists() and "libtorch" not in maps.read_text() and time.monotonic() < until:
+                time.sleep(0.1)
+            time.sleep(3)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert (process.returncode, out, err) == (130, "", "")
     assert not list(folder.iterdir())
 
