@@ -211,9 +211,9 @@ def test_evaluate_prints_a_row_a_protocol_and_writes_them(run: Run, tmp_path: Pa
     code, out, err = run("evaluate", tmp_path, "--json", tmp_path / "e.json")
     assert (code, err) == (0, "")
     lines = [line.split() for line in out.splitlines()]
-    assert [line[1] for line in lines[1:4]] == ["box", "click", "stack"]
+    assert [line[1] for line in lines[1:6]] == ["box", "click", "stack", "clicks", "mend"]
     written = json.loads((tmp_path / "e.json").read_text())
-    assert [f"{row['dice']:.3f}" for row in written["rows"]] == [line[3] for line in lines[1:4]]
+    assert [f"{row['dice']:.3f}" for row in written["rows"]] == [line[3] for line in lines[1:6]]
     assert written["rows"][0]["baselines"].keys() == {"box filled", "Otsu"}
     assert written["rows"][2]["baselines"].keys() == {"copied"}
     assert written["rows"][0]["dice"] > 0.9
