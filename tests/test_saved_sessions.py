@@ -9,6 +9,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,6 +20,11 @@ from tests.saving import annotate, content
 from napari_medsam2 import AnnotationSession, ImageStack, InputError, storage
 from napari_medsam2._journal import MAGIC, Blob, JournalFile, Piece, Tail, pack, read_records
 from napari_medsam2.storage import JOURNAL
+
+if TYPE_CHECKING:
+    from tests.conftest import Balls
+
+    from napari_medsam2.backend.protocol import Backend
 
 BOX = (2.5, 2.5, 10.5, 11.5)
 
@@ -585,3 +591,27 @@ def test_a_click_is_on_the_disk_within_milliseconds(tmp_path: Path, monkeypatch:
     for index in [*range(10)] * 5:
         session.add_points(1, index, [(6, 6)], [1])
     assert float(np.median(spent)) < 0.05
+
+
+@pytest.mark.parametrize("how", ["box", "click", "mask"])
+def test_the_embedded_model_goes_on_after_reopening_with_the_same_bits(
+    tmp_path: Path, backend: Backend, balls: Balls, how: str
+) -> None:
+    """A propagation that follows, whatever embeddings had been kept before."""
+    stack = ImageStack(balls.image[8:16], "ZYX")
+    one = AnnotationSession.create(tmp_path / "s", stack, backend=backend)
+    one.add_object()
+    if how == "box":
+        one.add_box(1, 4, balls.box(1, 12))
+    elif how == "click":
+        one.add_points(1, 4, [(30, 32)], [1])
+    else:
+        one.add_mask(1, 4, balls.labels[12] == 1)
+    one.close()
+    one.save_as(tmp_path / "t")
+    other = AnnotationSession.open(tmp_path / "s", backend=backend, stack=stack)
+    for session in (one, other):
+        for _ in session.propagate():
+            pass
+    assert len(one.results) > 4
+    assert content(other) == content(one)

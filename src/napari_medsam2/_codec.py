@@ -43,8 +43,8 @@ class Shapes(Protocol):
         ...
 
 
-def encode_entries(values: Iterable[tuple[Key, Value | None]], head: Mapping[str, Any]) -> Piece:
-    """Make a record of entries, after the fields of ``head``."""
+def encode_entries(values: Iterable[tuple[Key, Value | None]], head: Mapping[str, Any], quick: bool = False) -> Piece:
+    """Make a record of entries, after the fields of ``head``; a ``quick`` one leaves logits uncompressed."""
     rows: list[dict[str, Any]] = []
     blobs: list[Blob] = []
     for key, value in values:
@@ -52,12 +52,12 @@ def encode_entries(values: Iterable[tuple[Key, Value | None]], head: Mapping[str
         if value is None:
             row["gone"] = True
         else:
-            row |= _encode(value, blobs)
+            row |= _encode(value, blobs, quick)
         rows.append(row)
     return Piece({**head, "entries": rows}, blobs)
 
 
-def _encode(value: Value, blobs: list[Blob]) -> dict[str, Any]:
+def _encode(value: Value, blobs: list[Blob], quick: bool) -> dict[str, Any]:
     if isinstance(value, ObjectInfo):
         return {"name": value.name} if value.color is None else {"name": value.name, "color": value.color}
     if isinstance(value, SlicePrompt):
@@ -65,7 +65,7 @@ def _encode(value: Value, blobs: list[Blob]) -> dict[str, Any]:
     if isinstance(value, PackedResult):
         return _encode_result(value, blobs)
     if isinstance(value, Prediction):
-        return _encode_prediction(value, blobs)
+        return _encode_prediction(value, blobs, quick)
     return {"is": value}
 
 
@@ -98,7 +98,7 @@ def _encode_view(view: View) -> list[int]:
     return [view.top, view.left, view.height, view.width, view.side]
 
 
-def _encode_prediction(value: Prediction, blobs: list[Blob]) -> dict[str, Any]:
+def _encode_prediction(value: Prediction, blobs: list[Blob], quick: bool) -> dict[str, Any]:
     decoded = value.decoded
     row: dict[str, Any] = {
         "view": _encode_view(value.view),
@@ -110,7 +110,9 @@ def _encode_prediction(value: Prediction, blobs: list[Blob]) -> dict[str, Any]:
         "iou": float(decoded.iou[0]),
         "score": float(decoded.score[0]),
     }
-    blobs.append(Blob.planes(_bytes(decoded.logits)))
+    logits = _bytes(decoded.logits)
+    # A click waits for its record, but not for a snapshot, which packs them.
+    blobs.append(Blob(logits, len(logits)) if quick else Blob.planes(logits))
     if decoded.pointer is not None:
         row["pointer"] = [len(blobs), decoded.pointer.shape[1], str(decoded.pointer.dtype).removeprefix("torch.")]
         blobs.append(Blob(_bytes(decoded.pointer), decoded.pointer.shape[1] * 4))

@@ -94,7 +94,7 @@ class Document:
         if step is None and self._group is not None:
             step, name = self._group
         record = Record(self.new_step() if step is None else step, name, call, entries)
-        self._save(to_piece(record) if self.store is not None else None)
+        self._save(to_piece(record, quick=True) if self.store is not None else None)
         for key, entry in entries.items():
             self.state.put(key, entry.after)
         self.history.add(record)

@@ -205,12 +205,12 @@ def _whole(value: Any, low: int) -> int:
     return value
 
 
-def to_piece(record: Record, op: str = "do") -> Piece:
-    """Make a record's piece of the journal."""
+def to_piece(record: Record, op: str = "do", quick: bool = False) -> Piece:
+    """Make a record's piece of the journal; a ``quick`` one is larger."""
     head = {"op": op, "step": record.step, "name": record.name, "call": dict(record.call)}
     if record.count != 1:
         head["count"] = record.count
-    return encode_entries(((key, entry.after) for key, entry in record.entries.items()), head)
+    return encode_entries(((key, entry.after) for key, entry in record.entries.items()), head, quick)
 
 
 def snapshot(settings: Settings, state: State, history: History, generation: int) -> Iterator[Piece]:
