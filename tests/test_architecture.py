@@ -14,14 +14,19 @@ _ROOT = Path(napari_medsam2.__file__).parent
 # Each floor may use what stands on it or below it, never what stands above.
 _FLOORS = [
     "errors",
-    "_files geometry ending _progress",
+    "_files _journal _lock geometry ending _progress",
     "stack _axes _checks _imagefile _intensity _layout _ngff _nifti _numbering _readers _sources _tiff _windows "
     "results metrics backend.protocol",
     "prompts samples memory cache backend",
-    "prediction",
-    "propagation",
+    "prediction _imageref",
+    "propagation state",
+    "history _codec correction review",
+    "storage",
+    "document",
+    "session_base",
+    "session_propagation",
     "session",
-    "training evaluation export overlay _canvas _segment",
+    "segmentation training evaluation export overlay replay _canvas _segment",
     "cli demo",
     "widgets",
 ]

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from napari_medsam2.backend import load_backend
     from napari_medsam2.errors import InputError
     from napari_medsam2.results import ObjectResult, SliceResult
-    from napari_medsam2.session import AnnotationSession, segment_stack
+    from napari_medsam2.segmentation import segment_stack
+    from napari_medsam2.session import AnnotationSession
     from napari_medsam2.stack import ImageStack
 
 __version__ = "0.1.0"
@@ -35,7 +36,7 @@ _HOMES = {
     "ObjectResult": "results",
     "SliceResult": "results",
     "load_backend": "backend",
-    "segment_stack": "session",
+    "segment_stack": "segmentation",
 }
 
 

@@ -48,8 +48,8 @@ class Windows:
         self._layout = layout
         self._read = read
         self._describe = describe
-        self._fixed = fixed
-        self._channel = channel
+        self.fixed = fixed
+        self.channel = channel
         self._found: dict[int, tuple[Window, ...]] = {}
         self._lock = threading.Lock()
 
@@ -58,13 +58,13 @@ class Windows:
         channels = self._layout.channels(index)
         if channels is None:
             return (0,)
-        return self._channel if self._channel is not None else tuple(range(min(channels, 3)))
+        return self.channel if self.channel is not None else tuple(range(min(channels, 3)))
 
     def known(self, index: int) -> tuple[Window, ...] | None:
         """Return the windows of one slice's shown channels where no pixel decides them, else None."""
         dtype = self._layout.slice_dtype(index)
-        if self._fixed is not None:
-            window = self._fixed
+        if self.fixed is not None:
+            window = self.fixed
         elif dtype == "bool":
             window = (0.0, 1.0)
         elif dtype == "uint8" and self._layout.colour(index):

@@ -1,4 +1,4 @@
-"""The command line: ``napari-medsam2 segment``, ``evaluate``, ``models``."""
+"""The command line: ``napari-medsam2 segment``, ``evaluate``, ``replay``, ``info``, ``models``."""
 
 from __future__ import annotations
 
@@ -193,6 +193,38 @@ def evaluate(
         if json_file is not None:
             write_text(json_file, json.dumps(to_json(rows, **about), indent=1))
     typer.echo(f"\n{LEGEND}")
+
+
+_Session = Annotated[Path, typer.Argument(help="The folder that a session was saved to.")]
+
+
+@app.command()
+def info(session: _Session) -> None:
+    """Say what a saved session holds."""
+    from napari_medsam2.replay import describe_folder
+
+    for line in describe_folder(session.expanduser()):
+        typer.echo(line)
+
+
+@app.command()
+def replay(
+    session: _Session,
+    image: Annotated[Path | None, typer.Option(help="Where the image is now, if it was moved.")] = None,
+    model: Annotated[str | None, typer.Option(help="Another model than the session's own.")] = None,
+    weights: _Weights = None,
+    device: _Device = "auto",
+) -> None:
+    """Compute all masks of a saved session again, and say where they differ; leaves with 1 if they do."""
+    from napari_medsam2._progress import shown
+    from napari_medsam2.replay import replay_folder
+
+    with shown() as tell:
+        lines, same = replay_folder(session.expanduser(), image, model, weights, device, tell)
+    for line in lines:
+        typer.echo(line)
+    if not same:
+        raise typer.Exit(1)
 
 
 @app.command()

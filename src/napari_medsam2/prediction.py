@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_medsam2.prompts import SlicePrompt
     from napari_medsam2.stack import ImageStack
 
-__all__ = ["Prediction", "place", "predict", "view_of"]
+__all__ = ["Prediction", "adopt", "place", "predict", "view_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,11 +35,14 @@ class Prediction:
         Of this one object.
     corrected : bool
         Whether the prompt corrected a propagated mask.
+    model : str
+        The backend's name; another one cannot read it.
     """
 
     view: View
     decoded: Decoded
     corrected: bool = False
+    model: str = ""
 
 
 def predict(
@@ -74,11 +77,8 @@ def predict(
     """
     shape = stack.slice_shape(index)
     if prompt.mask is not None:
-        box = mask_box(prompt.mask)
-        view = whole_slice(shape, backend.views) if whole or box is None else plan_region(shape, box, backend.views)
-        (embedding,) = cache.get(stack, backend, index, [view])
-        decoded = backend.adopt(embedding, view.cut_mask(prompt.mask)[None])
-        return Prediction(view, decoded, prompt.corrects), ObjectResult.from_mask(label, index, prompt.mask)
+        prediction = adopt(stack, backend, cache, index, prompt.mask, prompt.corrects, whole)
+        return prediction, ObjectResult.from_mask(label, index, prompt.mask)
 
     extent = _extent(prompt, current)
     if extent is None:
@@ -89,7 +89,23 @@ def predict(
         previous = current if current is not None and current.area else None
         decoded = backend.decode(embedding, [view_prompt(prompt, view, previous)])
     result = place(label, index, shape, view, decoded, "prompt", present=True)
-    return Prediction(view, decoded, prompt.corrects), result
+    return Prediction(view, decoded, prompt.corrects, backend.name), result
+
+
+def adopt(
+    stack: ImageStack,
+    backend: Backend,
+    cache: EmbeddingCache,
+    index: int,
+    mask: np.ndarray,
+    corrected: bool = False,
+    whole: bool = False,
+) -> Prediction:
+    """Make of a mask ``(H, W)`` bool what conditions the memory bank, as if the model had drawn it."""
+    shape, box = stack.slice_shape(index), mask_box(mask)
+    view = whole_slice(shape, backend.views) if whole or box is None else plan_region(shape, box, backend.views)
+    (embedding,) = cache.get(stack, backend, index, [view])
+    return Prediction(view, backend.adopt(embedding, view.cut_mask(mask)[None]), corrected, backend.name)
 
 
 def place(

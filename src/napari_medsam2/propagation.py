@@ -16,14 +16,15 @@ from napari_medsam2.prediction import place, view_of
 from napari_medsam2.results import ObjectResult, SliceResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from napari_medsam2.backend.protocol import Backend
     from napari_medsam2.cache import EmbeddingCache
     from napari_medsam2.prediction import Prediction
+    from napari_medsam2.results import PackedResult
     from napari_medsam2.stack import ImageStack
 
-__all__ = ["Direction", "Plan", "Seed", "run"]
+__all__ = ["Again", "Direction", "Plan", "Seed", "run"]
 
 Direction = Literal["both", "forward", "backward"]
 
@@ -37,6 +38,28 @@ class Seed:
 
     prediction: Prediction
     result: ObjectResult
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Again:
+    """What a propagation that follows an earlier one needs to know of that.
+
+    Parameters
+    ----------
+    walks : mapping
+        ``(label, seed's slice, +1 or -1)`` of the walks to carry out; whether each may end before its way does.
+    previous : mapping
+        ``(label, slice)`` to the earlier result.
+    agreement : float
+        The IoU with the earlier mask from which on a mask counts as unchanged.
+    settle : int
+        After how many unchanged slices in a row a walk ends.
+    """
+
+    walks: Mapping[tuple[int, int, int], bool]
+    previous: Mapping[tuple[int, int], PackedResult]
+    agreement: float
+    settle: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +85,10 @@ class Plan:
     part : bool
         Whether an object that narrows and then widens again is taken to have ended at its waist, see `ending.waist`.
         Slices beyond the waist that were yielded before it could be seen are withdrawn. Never done along time.
+    kept : mapping
+        ``label → slice → ObjectResult``: accepted masks, which walks take over instead of computing their own.
+    again : Again, optional
+        Compute only as far as masks change.
     """
 
     stack: ImageStack
@@ -75,6 +102,8 @@ class Plan:
     stop: int = 0
     patience: int | None = 2
     part: bool = True
+    kept: Mapping[int, Mapping[int, ObjectResult]] = field(default_factory=dict)
+    again: Again | None = None
 
 
 @dataclass(slots=True)
@@ -90,24 +119,34 @@ class _Track:
     widths: list[float]
     visited: list[int]
     parts: bool
+    may_settle: bool
     absent: int = 0
+    agreed: int = 0
 
 
-def run(plan: Plan) -> Iterator[SliceResult]:
+def run(plan: Plan) -> Generator[SliceResult, None, tuple[tuple[int, int], ...]]:
     """Propagate; yields one result a slice and direction, in the order of computation. Closing it cancels.
 
     Every slice between two prompted ones is reached from the nearer one only; prompted slices are not computed again.
     All memory that the run needs is its own: neither the plan nor any result depends on when it is stopped.
+
+    Returns
+    -------
+    tuple
+        The ``(label, slice)`` that were on the way of a walk which ended before, as the object had: what an earlier
+        propagation found there no longer holds.
     """
+    left: list[tuple[int, int]] = []
     pinned = {label: _pinned(plan, label) for label in plan.seeds}
     if plan.kind == "collection":
         yield from _through_collection(plan, pinned)
-        return
+        return ()
     for stretch in plan.stack.runs():
         if plan.direction != "backward":
-            yield from _sweep(plan, pinned, stretch, 1)
+            yield from _sweep(plan, pinned, stretch, 1, left)
         if plan.direction != "forward":
-            yield from _sweep(plan, pinned, stretch, -1)
+            yield from _sweep(plan, pinned, stretch, -1, left)
+    return tuple(left)
 
 
 def _pinned(plan: Plan, label: int) -> dict[int, Memory]:
@@ -121,7 +160,9 @@ def _pinned(plan: Plan, label: int) -> dict[int, Memory]:
     return out
 
 
-def _sweep(plan: Plan, pinned: Mapping[int, Mapping[int, Memory]], stretch: range, step: int) -> Iterator[SliceResult]:
+def _sweep(
+    plan: Plan, pinned: Mapping[int, Mapping[int, Memory]], stretch: range, step: int, left: list[tuple[int, int]]
+) -> Iterator[SliceResult]:
     """Walk once through neighbouring slices, carrying every object that has a seed behind."""
     # Slices of a run need not follow each other in number (ZTYX): within the walk they go by their position in the run.
     within = [position for position, index in enumerate(stretch) if plan.start <= index < plan.stop]
@@ -132,6 +173,10 @@ def _sweep(plan: Plan, pinned: Mapping[int, Mapping[int, Memory]], stretch: rang
         label: _ends(sorted(stretch.index(i) for i in seeds if i in stretch), step, plan.direction, first, last)
         for label, seeds in plan.seeds.items()
     }
+    if plan.again is not None:
+        for label, own in ends.items():
+            # A walk that is not to be done again ends where it begins.
+            own.update({at: at for at in own if (label, stretch[at], step) not in plan.again.walks})
     # Seeds outside the range still condition it: the walk starts at the first seed and computes within the range.
     starts = [position for e in ends.values() for position in e]
     if not starts:
@@ -148,8 +193,11 @@ def _sweep(plan: Plan, pinned: Mapping[int, Mapping[int, Memory]], stretch: rang
         if not going or not first <= position <= last:
             continue
         objects: list[ObjectResult] = []
-        for at in range(0, len(going), plan.backend.batch):
-            objects += _advance(plan, going[at : at + plan.backend.batch], index)
+        moving = [t for t in going if not _rest(plan, t, index)]
+        for at in range(0, len(moving), plan.backend.batch):
+            objects += _advance(plan, moving[at : at + plan.backend.batch], index)
+        for one in objects:
+            _compare(plan, tracks[one.label], one)
         withdrawn: dict[int, list[ObjectResult]] = {}
         for track in going:
             narrowest = waist(track.widths) if track.parts else None
@@ -158,8 +206,12 @@ def _sweep(plan: Plan, pinned: Mapping[int, Mapping[int, Memory]], stretch: rang
                     withdrawn.setdefault(beyond, []).append(_absent(track.label, beyond, plan))
             if narrowest is not None or (plan.patience is not None and track.absent >= plan.patience):
                 del tracks[track.label]
+                left += [(track.label, stretch[p]) for p in range(position + step, track.end + step, step)]
+            elif plan.again is not None and track.may_settle and track.agreed >= plan.again.settle:
+                del tracks[track.label]
         here = {o.label: o for o in [*objects, *withdrawn.pop(index, [])]}
-        yield SliceResult(index, tuple(here[label] for label in sorted(here)))
+        if here:
+            yield SliceResult(index, tuple(here[label] for label in sorted(here)))
         for beyond, absent in sorted(withdrawn.items()):
             yield SliceResult(beyond, tuple(absent))
 
@@ -185,13 +237,14 @@ def _start(
     bank: Bank = tuple(m for i, m in sorted(pinned.items()) if i in stretch)
     box = seed.result.box
     size = max(box[2] - box[0], box[3] - box[1]) if box else 0.0
-    # Along time things divide and grow as they like; and where a person prompted it further on it has not ended.
+    # Along time things divide and grow as they like; and where a person said that it is further on it has not ended.
     space = "Z" in plan.stack.axes or "T" not in plan.stack.axes
-    ahead = any((i - index) * step > 0 for i in pinned if i in stretch)
+    known = [*pinned, *(i for i, result in plan.kept.get(label, {}).items() if result.area)]
+    ahead = any((i - index) * step > 0 for i in known if i in stretch)
+    parts = plan.part and space and not ahead
+    may_settle = plan.again is not None and plan.again.walks.get((label, index, step), False)
     width = math.sqrt(seed.result.area)
-    return _Track(
-        label, bank, seed.result, seed.prediction.view, size, end, [width], [index], plan.part and space and not ahead
-    )
+    return _Track(label, bank, seed.result, seed.prediction.view, size, end, [width], [index], parts, may_settle)
 
 
 def _absent(label: int, index: int, plan: Plan) -> ObjectResult:
@@ -199,6 +252,38 @@ def _absent(label: int, index: int, plan: Plan) -> ObjectResult:
     shape = plan.stack.slice_shape(index)
     nothing = np.zeros((0, 0), np.int8)
     return ObjectResult(label, index, shape, 0, 0, nothing, 0.5, 0.0, "propagated")
+
+
+def _rest(plan: Plan, track: _Track, index: int) -> bool:
+    """Take over an accepted mask, if there is one: it is the mask that is carried on, and offered to the bank."""
+    result = plan.kept.get(track.label, {}).get(index)
+    if result is None:
+        return False
+    track.agreed += 1
+    if not result.area:
+        track.absent += 1
+        return True
+    track.last, track.absent = result, 0
+    track.view = _follow(track, result.shape, plan)
+    (embedding,) = plan.cache.get(plan.stack, plan.backend, index, [track.view])
+    decoded = plan.backend.adopt(embedding, track.view.cut_mask(result.mask)[None])
+    (memory,) = plan.backend.remember(embedding, decoded, [track.view], [index], prompted=False)
+    track.bank = admit(track.bank, memory, plan.bank)
+    return True
+
+
+def _compare(plan: Plan, track: _Track, result: ObjectResult) -> None:
+    """Count the slices in a row whose masks are as they were."""
+    if plan.again is None:
+        return
+    packed = plan.again.previous.get((result.label, result.index))
+    old = None if packed is None else packed.unpack()
+    if not result.area or old is None or not old.area:
+        same = not result.area and (old is None or not old.area)
+    else:
+        a, b = result.mask, old.mask
+        same = bool(np.count_nonzero(a & b) >= plan.again.agreement * np.count_nonzero(a | b))
+    track.agreed = track.agreed + 1 if same else 0
 
 
 def _advance(plan: Plan, tracks: Sequence[_Track], index: int) -> list[ObjectResult]:
@@ -261,7 +346,9 @@ def _through_collection(plan: Plan, pinned: Mapping[int, Mapping[int, Memory]]) 
     backend = plan.backend
     banks: dict[int, Bank] = {label: tuple(m for _, m in sorted(p.items())) for label, p in pinned.items()}
     for index in range(plan.start, plan.stop):
-        labels = [label for label in sorted(banks) if index not in plan.seeds[label]]
+        labels = [
+            label for label in sorted(banks) if index not in plan.seeds[label] and index not in plan.kept.get(label, {})
+        ]
         if not labels:
             continue
         shape = plan.stack.slice_shape(index)

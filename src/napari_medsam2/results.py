@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from napari_medsam2.geometry import Box, View
 
-__all__ = ["LazyLabels", "ObjectResult", "Results", "SliceResult", "Source"]
+__all__ = ["LazyLabels", "ObjectResult", "PackedResult", "Results", "SliceResult", "Source"]
 
 Source = Literal["prompt", "mask", "propagated"]
 """Where a mask came from: the model from a prompt, a person, or the model from the memory bank."""
@@ -182,29 +182,58 @@ class SliceResult:
         return {o.label: o.confidence for o in self.objects}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedResult:
+    """An `ObjectResult` as it is kept: its logits compressed.
+
+    Parameters
+    ----------
+    bare : ObjectResult
+        With empty logits.
+    data : bytes
+        The int8 logits in row order, as a zlib stream.
+    size : tuple of int
+        ``(h, w)`` of the logits.
+    """
+
+    bare: ObjectResult
+    data: bytes
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, result: ObjectResult) -> PackedResult:
+        """Compress a result."""
+        h, w = result.logits.shape
+        return cls(replace(result, logits=_nothing()), zlib.compress(result.logits.tobytes(), 1), (int(h), int(w)))
+
+    def unpack(self) -> ObjectResult:
+        """Return the result as it was."""
+        logits = np.frombuffer(zlib.decompress(self.data), np.int8).reshape(self.size)
+        return replace(self.bare, logits=logits)
+
+
 class Results:
     """All results of a session, compressed: a few hundred bytes an object and slice."""
 
     def __init__(self) -> None:
-        self._slices: dict[int, dict[int, tuple[ObjectResult, bytes, tuple[int, int]]]] = {}
+        self._slices: dict[int, dict[int, PackedResult]] = {}
 
     def __len__(self) -> int:
         return sum(len(s) for s in self._slices.values())
 
-    def put(self, result: ObjectResult) -> None:
+    def put(self, result: ObjectResult | PackedResult) -> None:
         """Store a result in place of what was known of that object on that slice."""
-        packed = zlib.compress(result.logits.tobytes(), 1)
-        h, w = result.logits.shape
-        bare = ObjectResult(
-            result.label, result.index, result.shape, result.top, result.left, _nothing(),
-            result.confidence, result.object_score, result.source, result.view,
-        )  # fmt: skip
-        self._slices.setdefault(result.index, {})[result.label] = (bare, packed, (h, w))
+        packed = result if isinstance(result, PackedResult) else PackedResult.of(result)
+        self._slices.setdefault(packed.bare.index, {})[packed.bare.label] = packed
+
+    def packed(self, label: int, index: int) -> PackedResult | None:
+        """What is known of an object on a slice, as it is kept."""
+        return self._slices.get(index, {}).get(label)
 
     def get(self, label: int, index: int) -> ObjectResult | None:
         """What is known of an object on a slice."""
-        entry = self._slices.get(index, {}).get(label)
-        return None if entry is None else _unpack(*entry)
+        entry = self.packed(label, index)
+        return None if entry is None else entry.unpack()
 
     def discard(self, label: int, index: int | None = None) -> None:
         """Forget an object, on one slice or on all."""
@@ -221,13 +250,13 @@ class Results:
     def on(self, index: int) -> Iterator[ObjectResult]:
         """All results on a slice, in order of their labels."""
         for _, entry in sorted(self._slices.get(index, {}).items()):
-            yield _unpack(*entry)
+            yield entry.unpack()
 
     def summary(self) -> Iterator[tuple[int, int, float, float, Source]]:
         """``(index, label, confidence, object score, source)`` of everything, in order; without the masks."""
         for index in sorted(self._slices):
             for label in sorted(self._slices[index]):
-                bare = self._slices[index][label][0]
+                bare = self._slices[index][label].bare
                 yield index, label, bare.confidence, bare.object_score, bare.source
 
     def compose(self, index: int, shape: tuple[int, int], dtype: np.dtype[Any]) -> np.ndarray:
@@ -241,14 +270,6 @@ class Results:
             out[window][wins] = result.label
             best[window][wins] = result.logits[wins]
         return out
-
-
-def _unpack(bare: ObjectResult, packed: bytes, size: tuple[int, int]) -> ObjectResult:
-    logits = np.frombuffer(zlib.decompress(packed), np.int8).reshape(size)
-    return ObjectResult(
-        bare.label, bare.index, bare.shape, bare.top, bare.left, logits,
-        bare.confidence, bare.object_score, bare.source, bare.view,
-    )  # fmt: skip
 
 
 class LazyLabels:

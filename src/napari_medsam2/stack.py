@@ -206,10 +206,7 @@ class ImageStack:
     def require_uniform(self) -> None:
         """Raise InputError where the slices differ in size, so that no one array can hold their labels."""
         if not self.uniform:
-            raise InputError(
-                f"the pictures of {self.name} differ in size, so their labels are no one array; "
-                f"take them picture by picture"
-            )
+            raise InputError(f"the pictures of {self.name} differ in size: take their labels picture by picture")
 
     @property
     def is_collection(self) -> bool:
@@ -351,6 +348,11 @@ class ImageStack:
         else:
             found = set(self.windows(0))
         return found.pop() if len(found) == 1 else None
+
+    @property
+    def display(self) -> tuple[Window | None, tuple[int, ...] | None]:
+        """The window and channels that were asked for; None where the image decides."""
+        return self._windows.fixed, self._windows.channel
 
     def windows(self, index: int) -> tuple[Window, ...]:
         """Return the window of each channel that is shown of one slice.

@@ -1,0 +1,82 @@
+"""A lock on a session's folder, which the system takes back however its holder ends."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["HeldError", "Lock"]
+
+_FAR = 1 << 30
+"""Where Windows locks: beyond the text, which others may then read."""
+
+
+class HeldError(Exception):
+    """Another program holds the lock; its message says which."""
+
+
+class Lock:
+    """An exclusive lock on a file, held until `release` or until the process ends.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it is made where it is missing and stays, as removing it would race with the next holder.
+
+    Raises
+    ------
+    HeldError
+        If it is held.
+    OSError
+        If the file cannot be opened for writing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._handle = -1
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            if not _try(self._handle):
+                text = os.read(self._handle, 64).decode("ascii", "replace").strip()
+                raise HeldError(f"process {text}" if text.isdigit() else "another program")
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._handle, 0)
+                os.write(self._handle, f"{os.getpid()}\n".encode())
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let go."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    __del__ = release
+
+
+def _try(handle: int) -> bool:
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(handle, _FAR, os.SEEK_SET)
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        finally:
+            os.lseek(handle, 0, os.SEEK_SET)
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # Some network file systems have no locks; that is no reason to refuse work.
+        return error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+    return True

@@ -1,0 +1,150 @@
+"""Review order: which masks a person should look at first."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from napari_medsam2.results import ObjectResult, PackedResult, Results
+
+__all__ = ["ReviewItem", "review_order"]
+
+_DOUBT, _DRIFT, _JUMP = 1.0, 1.0, 0.25
+"""What the model's own doubt, the disagreement with the neighbours and the jump in area weigh."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewItem:
+    """A mask to look at.
+
+    Parameters
+    ----------
+    label, index : int
+        The object and the slice.
+    risk : float
+        How likely it is wrong, from 0; only its order means anything.
+    confidence : float
+        The result's: predicted IoU times the probability that the object is there; where it is absent, of that.
+    object_score : float
+        The probability that the object is in the slice.
+    drift : float
+        In [0, 1]: 1 − Dice with the masks of the neighbouring slices, their mean.
+    jump : float
+        How far its area is from the neighbours' mean, as a factor: log2, without sign; at most 4.
+    mark : str or None
+        ``"skipped"`` or ``"rejected"``, if a person said so.
+    """
+
+    label: int
+    index: int
+    risk: float
+    confidence: float
+    object_score: float
+    drift: float
+    jump: float
+    mark: str | None = None
+
+
+def review_order(
+    results: Results,
+    marks: Mapping[tuple[int, int], str],
+    prompted: Collection[tuple[int, int]],
+    runs: Iterable[range],
+    labels: Sequence[int] | None = None,
+) -> list[ReviewItem]:
+    """Order masks by their risk.
+
+    Parameters
+    ----------
+    results : Results
+        All masks.
+    marks : mapping
+        What a person said, by ``(label, index)``.
+    prompted : collection
+        ``(label, index)`` that a person prompted; they are not listed.
+    runs : iterable of range
+        Which slices are neighbours.
+    labels : sequence of int, optional
+        The objects; all by default.
+
+    Returns
+    -------
+    list of ReviewItem
+        Rejected ones first, then by falling risk, skipped ones last.
+    """
+    runs = tuple(runs)
+    by_label: dict[int, list[int]] = {}
+    for index, label, *_ in results.summary():
+        if labels is None or label in labels:
+            by_label.setdefault(label, []).append(index)
+    items: list[ReviewItem] = []
+    for label, indices in by_label.items():
+        for stretch in runs:
+            own = [i for i in indices if i in stretch]
+            items += _of_one(results, label, own, stretch, marks, prompted)
+    for (label, index), mark in marks.items():
+        if mark == "rejected" and results.packed(label, index) is None and (labels is None or label in labels):
+            items.append(ReviewItem(label, index, math.inf, 0.0, 0.0, 1.0, 0.0, mark))
+    order = {"rejected": 0, None: 1, "skipped": 2}
+    return sorted(items, key=lambda item: (order[item.mark], -item.risk, item.index, item.label))
+
+
+def _of_one(
+    results: Results,
+    label: int,
+    indices: Sequence[int],
+    stretch: range,
+    marks: Mapping[tuple[int, int], str],
+    prompted: Collection[tuple[int, int]],
+) -> Iterable[ReviewItem]:
+    """The items of one object on neighbouring slices; at most three masks are unpacked at a time."""
+    window: dict[int, ObjectResult | None] = {}
+
+    def at(index: int) -> ObjectResult | None:
+        if index not in window:
+            packed: PackedResult | None = results.packed(label, index)
+            window[index] = None if packed is None else packed.unpack()
+        return window[index]
+
+    for index in indices:
+        place = stretch.index(index)
+        around = [stretch[i] for i in (place - 1, place + 1) if 0 <= i < len(stretch)]
+        for old in [i for i in window if i < index and i not in around]:
+            del window[old]
+        mark = marks.get((label, index))
+        result = at(index)
+        if result is None or mark == "accepted" or (label, index) in prompted:
+            continue
+        near = [one for one in map(at, around) if one is not None]
+        drift = float(np.mean([1 - _overlap(result, one) for one in near])) if near else 0.0
+        jump = _jump(result, near)
+        risk = _DOUBT * (1 - result.confidence) + _DRIFT * drift + _JUMP * jump
+        yield ReviewItem(label, index, risk, result.confidence, result.object_score, drift, jump, mark)
+
+
+def _overlap(a: ObjectResult, b: ObjectResult) -> float:
+    """The Dice of two masks in slice coordinates; 1 where both are empty."""
+    total = a.area + b.area
+    if not total:
+        return 1.0
+    top, left = max(a.top, b.top), max(a.left, b.left)
+    bottom = min(a.top + a.logits.shape[0], b.top + b.logits.shape[0])
+    right = min(a.left + a.logits.shape[1], b.left + b.logits.shape[1])
+    if bottom <= top or right <= left:
+        return 0.0
+    pieces = [o.logits[top - o.top : bottom - o.top, left - o.left : right - o.left] > 0 for o in (a, b)]
+    return 2 * int(np.count_nonzero(pieces[0] & pieces[1])) / total
+
+
+def _jump(result: ObjectResult, near: Sequence[ObjectResult]) -> float:
+    if not near:
+        return 0.0
+    expected = float(np.mean([one.area for one in near]))
+    # Pixels are added so that the few of an object's tip do not count as a leap.
+    return min(abs(math.log2((result.area + 16) / (expected + 16))), 4.0)

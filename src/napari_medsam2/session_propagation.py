@@ -1,0 +1,318 @@
+"""Propagation, correction and review of a session."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, get_args
+
+from napari_medsam2.correction import follow_up, reached_by
+from napari_medsam2.errors import InputError
+from napari_medsam2.prediction import adopt
+from napari_medsam2.propagation import Direction, Plan, Seed, run
+from napari_medsam2.results import ObjectResult, PackedResult, SliceResult
+from napari_medsam2.review import ReviewItem, review_order
+from napari_medsam2.session_base import SessionBase
+from napari_medsam2.state import Key, Mark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from napari_medsam2.prediction import Prediction
+    from napari_medsam2.prompts import SlicePrompt
+    from napari_medsam2.state import Value
+
+__all__ = ["PropagatingSession"]
+
+
+class PropagatingSession(SessionBase):
+    """What carries masks on and has them looked at; see `AnnotationSession`."""
+
+    # -- propagation -----------------------------------------------------------------------------------------------
+
+    def plan(
+        self,
+        labels: Sequence[int] | None = None,
+        direction: Direction = "both",
+        start: int | None = None,
+        stop: int | None = None,
+        patience: int | None = 2,
+        part: bool = True,
+    ) -> Plan:
+        """Freeze what a propagation needs; `napari_medsam2.propagation.run` carries it out, in any thread.
+
+        Parameters
+        ----------
+        labels : sequence of int, optional
+            The objects; all that have a prompt by default.
+        direction : str
+            ``"both"``, ``"forward"`` or ``"backward"`` from the prompted slices.
+        start, stop : int, optional
+            The range of slices, ``stop`` excluded; all by default.
+        patience : int or None
+            After how many slices without the object its propagation ends; None: at the end of the stack.
+        part : bool
+            Whether an object that narrows and then widens again has ended at its waist: right for bodies that touch,
+            such as nuclei, wrong for one that is waisted itself.
+
+        Raises
+        ------
+        InputError
+            If there is nothing to propagate, or the range or the direction makes no sense.
+        """
+        if direction not in get_args(Direction):
+            raise InputError(f"unknown direction {direction!r}; choose both, forward or backward")
+        first, last = 0 if start is None else start, len(self.stack) if stop is None else stop
+        self._check_range(first, last)
+        if patience is not None and patience < 1:
+            raise InputError(f"patience must be 1 slice or more, or None, not {patience}")
+        state = self._document.state
+        chosen = sorted({key[0] for key in state.predictions}) if labels is None else list(labels)
+        for label in chosen:
+            self._check_object(label)
+        seeds: dict[int, dict[int, Seed]] = {}
+        for (label, index), prediction in sorted(state.predictions.items(), key=lambda item: item[0]):
+            result = self.results.get(label, index)
+            if label in chosen and result is not None:
+                seeds.setdefault(label, {})[index] = Seed(self._conform(index, prediction, result), result)
+        bare = [label for label in chosen if label not in seeds]
+        if bare or not seeds:
+            which = f"object {bare[0]} has" if bare else "no object has"
+            raise InputError(f"{which} a prompt to start from; give it a point, a box or a mask on a slice first")
+        kept: dict[int, dict[int, ObjectResult]] = {}
+        for (label, index), mark in state.marks.items():
+            result = self.results.get(label, index)
+            if mark == "accepted" and label in seeds and index not in seeds[label] and result is not None:
+                kept.setdefault(label, {})[index] = result
+        return Plan(
+            self.stack,
+            self.backend,
+            self._cache,
+            seeds,
+            self.kind,
+            self.bank,
+            direction,
+            first,
+            last,
+            patience,
+            part,
+            kept,
+        )
+
+    def propagate(
+        self,
+        labels: Sequence[int] | None = None,
+        direction: Direction = "both",
+        start: int | None = None,
+        stop: int | None = None,
+        patience: int | None = 2,
+        part: bool = True,
+    ) -> Iterator[SliceResult]:
+        """Carry masks from the prompted slices to the others; see `plan` for the parameters.
+
+        Yields
+        ------
+        SliceResult
+            As it is computed, already applied to the session. Closing the generator cancels; what was yielded stays.
+        """
+        # Checked before the first slice is asked for, not when.
+        self.check_writable()
+        plan = self.plan(labels, direction, start, stop, patience, part)
+        asked = {"labels": sorted(plan.seeds), "direction": direction, "start": plan.start, "stop": plan.stop}
+        return self._run(plan, {"do": "propagate", **asked, "patience": patience, "part": part})
+
+    def repropagate(
+        self,
+        labels: Sequence[int] | None = None,
+        agreement: float = 0.9,
+        settle: int = 2,
+        patience: int | None = 2,
+        part: bool = True,
+    ) -> Iterator[SliceResult]:
+        """Carry on what was corrected since the last propagation, only as far as masks change.
+
+        From each changed slice, and from its neighbours among the prompted slices towards it, masks are computed again
+        until ``settle`` slices in a row are as they were. Where nothing was changed nothing is done.
+
+        Parameters
+        ----------
+        labels : sequence of int, optional
+            The objects; all by default.
+        agreement : float
+            In (0, 1]: the IoU of old and new mask from which on a mask counts as unchanged.
+        settle : int
+            After how many unchanged slices a walk ends.
+        patience, part
+            As for `plan`.
+
+        Yields
+        ------
+        SliceResult
+            As it is computed, already applied to the session. In a collection, which has no neighbours, all images of
+            the changed objects are computed again.
+
+        Raises
+        ------
+        InputError
+            If an object does not exist or a number makes no sense.
+        """
+        self.check_writable()
+        if not 0 < agreement <= 1:
+            raise InputError(f"agreement must be an IoU above 0 and up to 1, not {agreement}")
+        if settle < 1:
+            raise InputError(f"settle must be 1 slice or more, not {settle}")
+        for label in labels or ():
+            self._check_object(label)
+        state = self._document.state
+        pending = [key for key in state.pending if labels is None or key[0] in labels]
+        seeded = {label for label, _ in state.predictions}
+        chosen = sorted({label for label, _ in pending} & seeded)
+        if not chosen:
+            return iter(())
+        plan = follow_up(self.plan(chosen, patience=patience, part=part), pending, self.results, agreement, settle)
+        asked = {"labels": chosen, "agreement": agreement, "settle": settle, "patience": patience, "part": part}
+        return self._run(plan, {"do": "repropagate", **asked})
+
+    def _run(self, plan: Plan, call: Mapping[str, Any]) -> Iterator[SliceResult]:
+        step = self._document.new_step()
+        said = {key: self.prompts.get(key) for key in reached_by(plan, self._document.state.pending)}
+        return self._walk(plan, said, {**call, "run": step}, step)
+
+    def _walk(
+        self, plan: Plan, said: Mapping[tuple[int, int], SlicePrompt | None], call: Mapping[str, Any], step: int
+    ) -> Iterator[SliceResult]:
+        walk = run(plan)
+        try:
+            while not self._document.withdrawn(step):
+                try:
+                    result = next(walk)
+                except StopIteration as stop:
+                    self._finish(stop.value, said, call, step)
+                    return
+                self._apply(result, call, step)
+                yield result
+        finally:
+            walk.close()
+
+    def _finish(
+        self,
+        left: tuple[tuple[int, int], ...],
+        said: Mapping[tuple[int, int], SlicePrompt | None],
+        call: Mapping[str, Any],
+        step: int,
+    ) -> None:
+        """What an earlier propagation drew beyond an object's end goes; what was carried on is no longer pending."""
+        changes: dict[Key, Value | None] = {}
+        for label, index in left:
+            old = self.results.packed(label, index)
+            if old is not None and old.bare.source == "propagated" and self._free(label, index):
+                changes |= {Key("result", label, index): None, Key("mark", label, index): None}
+        # Not those that were prompted anew while this was under way.
+        carried = [key for key, prompt in said.items() if self.prompts.get(key) is prompt]
+        changes |= {Key("pending", label, index): None for label, index in carried}
+        self._document.commit(_title(call), changes, {**call, "do": "finish"}, step)
+
+    def apply(self, result: SliceResult) -> None:
+        """Take over a result of a propagation; objects that were removed, or prompted there since, are left alone."""
+        self._apply(result, {"do": "apply"}, None)
+
+    def _apply(self, result: SliceResult, call: Mapping[str, Any], step: int | None) -> None:
+        changes: dict[Key, Value | None] = {}
+        for one in result.objects:
+            if self._free(one.label, result.index):
+                changes[Key("result", one.label, result.index)] = PackedResult.of(one)
+                changes[Key("mark", one.label, result.index)] = None
+        self._document.commit(_title(call), changes, call, step)
+
+    def _free(self, label: int, index: int) -> bool:
+        """Whether a propagation may write there."""
+        at = label, index
+        return label in self.objects and at not in self.prompts and self.marks.get(at) != "accepted"
+
+    # -- review ----------------------------------------------------------------------------------------------------
+
+    @property
+    def marks(self) -> Mapping[tuple[int, int], str]:
+        """What a person said of masks, ``"accepted"``, ``"rejected"`` or ``"skipped"``, by ``(label, index)``."""
+        return MappingProxyType(self._document.state.marks)
+
+    def review(self, labels: Sequence[int] | None = None) -> list[ReviewItem]:
+        """List the masks that a person should look at, the likeliest wrong first.
+
+        Those that a person made or accepted are left out; those skipped come last; rejected ones, which need a prompt,
+        come first.
+
+        Parameters
+        ----------
+        labels : sequence of int, optional
+            The objects; all by default.
+        """
+        state = self._document.state
+        runs = self.stack.runs() if self.kind == "stack" else tuple(range(i, i + 1) for i in range(len(self.stack)))
+        return review_order(state.results, state.marks, state.prompts.keys(), runs, labels)
+
+    def accept(self, label: int, index: int) -> None:
+        """Say that a mask is right: no propagation overwrites it, and it is carried on to its neighbours.
+
+        Raises
+        ------
+        InputError
+            If there is no mask, nor an answer that the object is absent.
+        """
+        self._mark(label, index, "accepted")
+
+    def reject(self, label: int, index: int) -> None:
+        """Say that a mask is wrong: it goes, with its prompts, and the slice leads the review until it has another."""
+        self._mark(label, index, "rejected")
+
+    def skip(self, label: int, index: int) -> None:
+        """Put a mask to the end of the review, until it changes."""
+        self._mark(label, index, "skipped")
+
+    def unmark(self, label: int, index: int) -> None:
+        """Take back what was said of a mask; a rejected one comes back by `undo` only."""
+        self._document.commit("unmark", {Key("mark", label, index): None}, {"do": "mark"})
+
+    def _mark(self, label: int, index: int, mark: Mark) -> None:
+        self.check_writable()
+        if self._document.state.results.packed(label, index) is None:
+            raise InputError(f"object {label!r} has no mask on slice {index!r}; propagate or prompt it first")
+        changes: dict[Key, Value | None] = {}
+        if mark == "rejected":
+            prompted = (label, index) in self._document.state.prompts
+            changes = dict.fromkeys(self._at(label, index))
+            if prompted:
+                changes[Key("pending", label, index)] = True
+        changes[Key("mark", label, index)] = mark
+        verb = {"accepted": "accept", "rejected": "reject", "skipped": "skip"}[mark]
+        self._document.commit(f"{verb} slice {index}", changes, {"do": "mark"})
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _conform(self, index: int, prediction: Prediction, result: ObjectResult) -> Prediction:
+        """Make a prediction one of this backend: on its device; one of another model by its mask."""
+        if prediction.model != self.backend.name:
+            whole = self.kind == "collection"
+            return adopt(self.stack, self.backend, self._cache, index, result.mask, prediction.corrected, whole)
+        decoded, device = prediction.decoded, self.backend.device
+        if decoded.logits.device == device:
+            return prediction
+        pointer = None if decoded.pointer is None else decoded.pointer.to(device)
+        moved = replace(
+            decoded, logits=decoded.logits.to(device), iou=decoded.iou.to(device), score=decoded.score.to(device),
+            pointer=pointer,
+        )  # fmt: skip
+        return replace(prediction, decoded=moved)
+
+    def _check_object(self, label: int) -> None:
+        if label not in self.objects:
+            known = ", ".join(map(str, list(self.objects)[:20])) or "none yet; call add_object first"
+            raise InputError(f"there is no object {label!r}; the objects are: {known}")
+
+    def _check_range(self, start: int, stop: int) -> None:
+        if not 0 <= start < stop <= len(self.stack):
+            raise InputError(f"slices {start} to {stop} are not a range of this stack of {len(self.stack)} slices")
+
+
+def _title(call: Mapping[str, Any]) -> str:
+    return "propagate" if call["do"] != "repropagate" else "propagate corrections"

@@ -1,0 +1,185 @@
+"""All that a session knows, as entries under keys: what commands change, history takes back and the journal holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+from napari_medsam2.errors import InputError
+from napari_medsam2.prediction import Prediction
+from napari_medsam2.prompts import SlicePrompt
+from napari_medsam2.results import PackedResult, Results
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["LARGEST_LABEL", "Changes", "Entry", "EntryKind", "Key", "Mark", "ObjectInfo", "State", "Value", "weigh"]
+
+Mark = Literal["accepted", "rejected", "skipped"]
+"""What a person said of a mask: it is right and stays; it is wrong and was taken away; later."""
+
+EntryKind = Literal["object", "prompt", "prediction", "result", "mark", "pending"]
+
+LARGEST_LABEL = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """An object of the session.
+
+    Parameters
+    ----------
+    label : int
+        Its value in the labels.
+    name : str
+        What a person calls it.
+    color : str, optional
+        ``"#rrggbb"``; None: the viewer chooses.
+    """
+
+    label: int
+    name: str
+    color: str | None = None
+
+
+class Key(NamedTuple):
+    """Where an entry belongs.
+
+    Parameters
+    ----------
+    kind : str
+        ``"object"``; ``"prompt"`` (what was said), ``"prediction"`` (what conditions the memory bank), ``"result"``
+        (the mask), ``"mark"`` (a person's verdict), ``"pending"`` (a change that no propagation has carried on yet).
+    label : int
+        The object.
+    index : int
+        The slice; -1 for ``"object"``.
+    """
+
+    kind: EntryKind
+    label: int
+    index: int = -1  # type: ignore[assignment]  # tuple.index, which nobody calls on a key
+
+
+Value = ObjectInfo | SlicePrompt | Prediction | PackedResult | str | bool
+Changes = Mapping[Key, Value | None]
+"""The new value of each entry that changes; None takes it away."""
+
+
+class Entry(NamedTuple):
+    """One entry before and after a change."""
+
+    before: Value | None
+    after: Value | None
+
+
+class State:
+    """The entries. Values are immutable; whoever changes the state goes through `put`."""
+
+    def __init__(self) -> None:
+        self.objects: dict[int, ObjectInfo] = {}
+        self.prompts: dict[tuple[int, int], SlicePrompt] = {}
+        self.predictions: dict[tuple[int, int], Prediction] = {}
+        self.results = Results()
+        self.marks: dict[tuple[int, int], str] = {}
+        self.pending: dict[tuple[int, int], bool] = {}
+
+    def get(self, key: Key) -> Value | None:
+        """Return what stands under a key."""
+        kind, label, index = key
+        if kind == "object":
+            return self.objects.get(label)
+        if kind == "result":
+            return self.results.packed(label, index)
+        return self._table(kind).get((label, index))
+
+    def put(self, key: Key, value: Value | None) -> None:
+        """Set or, with None, take away what stands under a key."""
+        kind, label, index = key
+        if kind == "object":
+            self._put_object(label, value)
+        elif kind == "result":
+            if value is None:
+                self.results.discard(label, index)
+            elif isinstance(value, PackedResult):
+                self.results.put(value)
+        elif value is None:
+            self._table(kind).pop((label, index), None)
+        else:
+            self._table(kind)[label, index] = value
+
+    def update(self, changes: Changes) -> dict[Key, Entry]:
+        """Carry out changes; what each entry was and is."""
+        out = {key: Entry(self.get(key), after) for key, after in changes.items()}
+        for key, after in changes.items():
+            self.put(key, after)
+        return out
+
+    def check(self, changes: Changes) -> None:
+        """Raise InputError where changes would leave an entry without its object."""
+        gone = {key.label for key, after in changes.items() if key.kind == "object" and after is None}
+        new = {key.label for key, after in changes.items() if key.kind == "object" and after is not None}
+        for key, after in changes.items():
+            if key.kind != "object" and after is not None and key.label not in new:
+                if key.label not in self.objects or key.label in gone:
+                    raise InputError(f"there is no object {key.label} for the {key.kind} on slice {key.index}")
+        for label in gone:
+            left = [k for k in self.keys(label) if k.kind != "object" and changes.get(k, self.get(k)) is not None]
+            if left:
+                raise InputError(f"object {label} cannot go while its {left[0].kind} on slice {left[0].index} stays")
+
+    def keys(self, label: int | None = None) -> Iterator[Key]:
+        """Go through the keys of everything, or of all that is one object's, objects first."""
+        for known in list(self.objects) if label is None else [label] if label in self.objects else []:
+            yield Key("object", known)
+        for kind in get_args(EntryKind)[1:]:
+            places: Iterable[tuple[int, int]]
+            if kind == "result":
+                places = [(one, index) for index, one, *_ in self.results.summary()]
+            else:
+                places = list(self._table(kind))
+            for one, index in places:
+                if label is None or one == label:
+                    yield Key(kind, one, index)
+
+    def copy(self) -> State:
+        """Return a state of the same values."""
+        out = State()
+        for key in self.keys():
+            out.put(key, self.get(key))
+        return out
+
+    def _table(self, kind: str) -> dict[tuple[int, int], Value]:
+        tables: dict[str, dict[tuple[int, int], Value]] = {
+            "prompt": self.prompts,  # type: ignore[dict-item]
+            "prediction": self.predictions,  # type: ignore[dict-item]
+            "mark": self.marks,  # type: ignore[dict-item]
+            "pending": self.pending,  # type: ignore[dict-item]
+        }
+        return tables[kind]
+
+    def _put_object(self, label: int, value: Value | None) -> None:
+        if value is None:
+            self.objects.pop(label, None)
+        elif isinstance(value, ObjectInfo):
+            last = next(reversed(self.objects), 0)
+            known = label in self.objects
+            self.objects[label] = value
+            if not known and label < last:
+                # In order of labels whatever was undone in between.
+                ordered = sorted(self.objects.items())
+                self.objects.clear()
+                self.objects.update(ordered)
+
+
+def weigh(value: Value | None) -> int:
+    """Count the bytes that a value takes, about."""
+    if isinstance(value, PackedResult):
+        return 200 + len(value.data)
+    if isinstance(value, SlicePrompt):
+        return 200 + value.points.nbytes + value.labels.nbytes + (0 if value.mask is None else value.mask.nbytes)
+    if isinstance(value, Prediction):
+        tensors = (value.decoded.logits, value.decoded.iou, value.decoded.score, value.decoded.pointer)
+        return 200 + sum(t.numel() * t.element_size() for t in tensors if t is not None)
+    return 100

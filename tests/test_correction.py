@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from tests.dummy import DummyBackend
+
+from napari_medsam2 import AnnotationSession, ImageStack, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def long_stack(count: int = 40) -> ImageStack:
+    """One bright square on every slice, and beside it a second one that touches it from slice 20 to 25."""
+    image = np.full((count, 24, 24), 20, np.uint8)
+    image[:, 4:12, 4:12] = 200
+    image[20:26, 4:12, 12:20] = 200
+    return ImageStack(image, "ZYX", window=(0, 255))
+
+
+def first_pass() -> AnnotationSession:
+    session = AnnotationSession(long_stack(), backend=DummyBackend())
+    session.add_object()
+    session.add_box(1, 5, (3.5, 3.5, 11.5, 11.5))
+    for _ in session.propagate():
+        pass
+    return session
+
+
+def masks(session: AnnotationSession) -> Mapping[int, np.ndarray]:
+    return {i: session.slice_labels(i) == 1 for i in session.results.indices()}
+
+
+def correct(session: AnnotationSession, index: int = 22) -> None:
+    square = np.zeros((24, 24), bool)
+    square[4:12, 4:12] = True
+    session.add_mask(1, index, square)
+
+
+def test_a_correction_is_carried_on_only_as_far_as_masks_change() -> None:
+    session, full = first_pass(), first_pass()
+    for one in (session, full):
+        correct(one)
+    before = masks(session)
+    reached = [r.index for r in session.repropagate()]
+    everything = [r.index for r in full.propagate()]
+    assert len(everything) == 38
+    assert 21 in reached
+    assert 23 in reached
+    assert len(reached) < 20
+    for index in set(before) - set(reached) - {22}:
+        np.testing.assert_array_equal(session.slice_labels(index) == 1, before[index])
+    for index in range(40):
+        a, b = session.slice_labels(index) == 1, full.slice_labels(index) == 1
+        assert 2 * (a & b).sum() / max((a.sum() + b.sum()), 1) > 0.9
+    # From the corrected slice on, until it settles, it is what a full pass gives.
+    for index in (21, 23):
+        np.testing.assert_array_equal(
+            session.results.get(1, index).logits,  # type: ignore[union-attr]
+            full.results.get(1, index).logits,  # type: ignore[union-attr]
+        )
+
+
+def test_a_walk_goes_on_while_masks_change() -> None:
+    """With an agreement that no two masks reach, it goes all the way."""
+    session = first_pass()
+    correct(session)
+    assert len(list(session.repropagate(settle=100))) == 16 + 17
+
+
+def test_where_nothing_was_changed_nothing_is_done() -> None:
+    session = first_pass()
+    assert list(session.repropagate()) == []
+    correct(session)
+    assert list(session.repropagate())
+    assert list(session.repropagate()) == []
+    session.undo()
+    assert list(session.repropagate())
+
+
+def test_a_cancelled_one_is_still_to_be_done() -> None:
+    session = first_pass()
+    correct(session)
+    walk = session.repropagate()
+    next(walk)
+    walk.close()  # type: ignore[attr-defined]
+    assert list(session.repropagate())
+
+
+def test_what_was_prompted_meanwhile_is_still_to_be_done() -> None:
+    session = first_pass()
+    correct(session)
+    walk = session.repropagate()
+    next(walk)
+    correct(session, 30)
+    for _ in walk:
+        pass
+    assert 31 in [r.index for r in session.repropagate()]
+
+
+def test_taking_a_correction_back_takes_back_what_came_of_it() -> None:
+    session = first_pass()
+    before = masks(session)
+    wrong = np.zeros((24, 24), bool)
+    wrong[4:8, 4:8] = True
+    session.add_mask(1, 22, wrong)
+    for _ in session.repropagate():
+        pass
+    assert (masks(session)[23] != before[23]).any()
+    session.clear_prompts(1, 22)
+    reached = [r.index for r in session.repropagate()]
+    assert 22 in reached
+    for index, mask in masks(session).items():
+        np.testing.assert_array_equal(mask, before[index])
+
+
+def test_the_first_propagation_may_be_one_too() -> None:
+    session = AnnotationSession(long_stack(), backend=DummyBackend())
+    session.add_object()
+    session.add_box(1, 5, (3.5, 3.5, 11.5, 11.5))
+    other = first_pass()
+    for _ in session.repropagate():
+        pass
+    assert session.results.indices() == other.results.indices()
+
+
+def test_a_correction_is_one_step_and_pinned() -> None:
+    session = first_pass()
+    correct(session)
+    assert session.plan().seeds[1][22].prediction.corrected
+    before = masks(session)
+    for _ in session.repropagate():
+        pass
+    assert session.undo() == "propagate corrections"
+    for index, mask in masks(session).items():
+        np.testing.assert_array_equal(mask, before[index])
+
+
+def test_images_of_a_collection_are_all_computed_again() -> None:
+    image = long_stack(6).raw(0)
+    session = AnnotationSession(ImageStack(np.stack([image] * 6), "NYX", window=(0, 255)), backend=DummyBackend())
+    session.add_object()
+    correct(session, 2)
+    assert [r.index for r in session.repropagate()] == [0, 1, 3, 4, 5]
+    assert list(session.repropagate()) == []
+
+
+def test_numbers_that_make_no_sense_are_refused() -> None:
+    session = first_pass()
+    for bad in (0, 1.5, -1):
+        with pytest.raises(InputError, match="agreement must be an IoU"):
+            session.repropagate(agreement=bad)
+    with pytest.raises(InputError, match="settle must be 1 slice"):
+        session.repropagate(settle=0)
+    with pytest.raises(InputError, match="no object 9"):
+        session.repropagate([9])

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.dummy import DummyBackend, stack_of_squares
+from tests.saving import annotate, content
+
+from napari_medsam2 import AnnotationSession, InputError, ObjectResult
+from napari_medsam2.prompts import SlicePrompt
+from napari_medsam2.state import ObjectInfo
+
+BOX = (2.5, 2.5, 10.5, 11.5)
+
+
+@pytest.fixture
+def session() -> AnnotationSession:
+    session = AnnotationSession(stack_of_squares(), backend=DummyBackend())
+    session.add_object("one")
+    return session
+
+
+def bits(session: AnnotationSession) -> str:
+    """Without the history, which undo and redo change."""
+    copy = AnnotationSession(session.stack, backend=session.backend)
+    copy._document.state = session._document.state
+    return content(copy)
+
+
+def test_everything_is_undone_to_nothing_and_redone_with_the_same_bits() -> None:
+    session = AnnotationSession(stack_of_squares(), backend=DummyBackend())
+    empty = bits(session)
+    for _ in annotate(session):
+        pass
+    while session.can_redo:
+        session.redo()
+    seen = [bits(session)]
+    while session.can_undo:
+        session.undo()
+        seen.append(bits(session))
+    assert len(seen) > 15
+    assert seen[-1] == empty
+    for expected in reversed(seen[:-1]):
+        session.redo()
+        assert bits(session) == expected
+    assert not session.can_redo
+
+
+def test_a_propagation_is_one_step(session: AnnotationSession) -> None:
+    session.add_box(1, 4, BOX)
+    before = bits(session)
+    reached = [r.index for r in session.propagate()]
+    assert len(reached) > 5
+    assert session.undo() == "propagate"
+    assert bits(session) == before
+    session.redo()
+    assert set(reached) <= set(session.results.indices(1))
+
+
+def test_a_cancelled_propagation_is_one_step(session: AnnotationSession) -> None:
+    session.add_box(1, 4, BOX)
+    before = bits(session)
+    walk = session.propagate()
+    next(walk), next(walk)
+    walk.close()  # type: ignore[attr-defined]
+    assert len(session.results) == 3
+    session.undo()
+    assert bits(session) == before
+
+
+def test_undo_during_a_propagation_ends_it(session: AnnotationSession) -> None:
+    session.add_box(1, 4, BOX)
+    before = bits(session)
+    walk = session.propagate()
+    next(walk), next(walk)
+    session.undo()
+    assert list(walk) == []
+    assert bits(session) == before
+
+
+def test_a_click_during_a_propagation_keeps_the_order(session: AnnotationSession) -> None:
+    session.add_box(1, 4, BOX)
+    walk = session.propagate()
+    next(walk), next(walk)
+    session.rename_object(1, "new")
+    for _ in walk:
+        pass
+    assert [s.name for s in session.history][-3:] == ["propagate", "rename object 1", "propagate"]
+    session.undo(), session.undo()
+    assert session.objects[1].name == "one"
+    assert len(session.results) == 3
+
+
+def test_a_new_command_ends_what_could_be_redone(session: AnnotationSession) -> None:
+    session.add_box(1, 4, BOX)
+    session.undo()
+    assert [s.undone for s in session.history] == [False, True]
+    could = session.can_redo
+    session.add_object("two")
+    assert (could, session.can_redo) == (True, False)
+    with pytest.raises(InputError, match="nothing to redo"):
+        session.redo()
+    session.undo(), session.undo()
+    with pytest.raises(InputError, match="nothing to undo"):
+        session.undo()
+
+
+def test_the_history_keeps_to_its_budget_and_never_drops_the_last_step() -> None:
+    session = AnnotationSession(stack_of_squares(), backend=DummyBackend(), history_bytes=12_000)
+    session.add_object()
+    for index in range(10):
+        session.add_box(1, index, BOX)
+    assert 1 < len(session.history) < 6
+    assert session._document.history.nbytes <= 12_000
+    tiny = AnnotationSession(stack_of_squares(), backend=DummyBackend(), history_bytes=1)
+    tiny.add_object()
+    tiny.add_box(1, 0, BOX)
+    assert [s.name for s in tiny.history] == ["box on slice 0"]
+    tiny.undo()
+    assert len(tiny.results) == 0
+
+
+def test_what_changes_nothing_is_no_step(session: AnnotationSession) -> None:
+    session.rename_object(1, "one")
+    session.clear_range(0, 5)
+    assert len(session.history) == 1
+
+
+def test_several_commands_make_one_step(session: AnnotationSession) -> None:
+    with session.step("both"):
+        session.add_box(1, 4, BOX)
+        session.add_box(1, 7, BOX)
+    assert [s.name for s in session.history] == ["new object 1", "both"]
+    session.undo()
+    assert not session.prompts
+
+
+def test_prompts_are_replaced_moved_and_deleted(session: AnnotationSession) -> None:
+    session.add_points(1, 4, [(6, 6), (9, 10)], [1, 0])
+    old = session.results.get(1, 4)
+    prompt = session.prompts[1, 4]
+    moved = session.set_prompt(1, 4, replace(prompt, points=prompt.points[:1], labels=prompt.labels[:1]))
+    fresh = AnnotationSession(session.stack, backend=session.backend)
+    fresh.add_object()
+    assert moved is not None and old is not None
+    np.testing.assert_array_equal(fresh.add_points(1, 4, [(6, 6)], [1]).mask, moved.mask)
+    assert (moved.mask != old.mask).any()
+    assert session.set_prompt(1, 4, SlicePrompt()) is None
+    assert not session.prompts
+    session.undo()
+    assert len(session.prompts[1, 4].points) == 1
+
+
+def test_an_edit_is_one_step_and_keeps_seeds_true(session: AnnotationSession) -> None:
+    session.add_box(1, 4, BOX)
+    for _ in session.propagate():
+        pass
+    before = bits(session)
+    square = np.zeros((24, 24), bool)
+    square[5:9, 5:9] = True
+    other = ObjectResult.from_mask(2, 5, square)
+    session.edit("split", [ObjectResult.from_mask(1, 4, square), other], [(1, 3)], [ObjectInfo(2, "two", "#00ff00")])
+    assert session.prompts[1, 4].mask is not None
+    np.testing.assert_array_equal(session.slice_labels(4) == 1, square)
+    assert session.results.get(1, 3) is None
+    assert session.plan([1]).seeds[1][4].result.area == 16
+    assert session.undo() == "split"
+    assert bits(session) == before
+    session.redo()
+    session.edit("merge", removed_objects=[2])
+    assert set(session.objects) == {1}
+    with pytest.raises(InputError, match="no object 7"):
+        session.edit("wrong", [ObjectResult.from_mask(7, 4, square)])
+    with pytest.raises(InputError, match="does not fit"):
+        session.edit("wrong", [ObjectResult.from_mask(1, 4, square[:20])])
+    assert len(session.history) == 5
+
+
+def test_undo_tells_the_views(session: AnnotationSession) -> None:
+    session.add_box(1, 4, BOX)
+    slices: list[int] = []
+    objects: list[int] = []
+    session.events.slice_changed.connect(slices.append)
+    session.events.objects_changed.connect(lambda: objects.append(1))
+    session.undo()
+    assert (slices, objects) == ([4], [])
+    session.undo()
+    assert (slices, objects) == ([4], [1])
+    assert len(session.results) == 0
+
+
+def test_a_second_propagation_leaves_nothing_of_the_first_beyond_its_end(session: AnnotationSession) -> None:
+    """Object two ends at slice 7; a first pass that ran through to the end must not stay behind a shorter one."""
+    session.add_box(1, 3, (12.5, 11.5, 21.5, 20.5))
+    for _ in session.propagate(patience=None):
+        pass
+    assert session.results.indices() == list(range(10))
+    square = np.zeros((24, 24), bool)
+    square[1:3, 1:3] = True
+    session._document.state.results.put(replace(ObjectResult.from_mask(1, 9, square), source="propagated"))
+    for _ in session.propagate(patience=1):
+        pass
+    assert session.results.get(1, 9) is None

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import tifffile
+from tests.dummy import DummyBackend, squares, stack_of_squares
+from tests.saving import annotate
+
+from napari_medsam2 import AnnotationSession, ImageStack, InputError, ObjectResult
+from napari_medsam2.replay import replay
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("history_bytes", [2**28, 20_000, 0])
+def test_a_replay_finds_every_bit_again(tmp_path: Path, history_bytes: int) -> None:
+    session = AnnotationSession.create(
+        tmp_path / "s", stack_of_squares(), backend=DummyBackend(), history_bytes=history_bytes
+    )
+    if history_bytes:
+        for _ in annotate(session):
+            pass
+    else:
+        session.add_object()
+        session.add_box(1, 4, (2.5, 2.5, 10.5, 11.5))
+        for _ in session.propagate():
+            pass
+    assert len(session.results) > 7
+    assert replay(session) == ()
+    session.close()
+    again = AnnotationSession.open(tmp_path / "s", backend=DummyBackend(), stack=stack_of_squares())
+    steps = again.backend.steps  # type: ignore[attr-defined]
+    assert replay(again) == ()
+    assert again.backend.steps > steps + 8  # type: ignore[attr-defined]
+
+
+def test_interleaved_and_cancelled_propagations_are_replayed() -> None:
+    session = AnnotationSession(stack_of_squares(), backend=DummyBackend())
+    session.add_object()
+    session.add_box(1, 4, (2.5, 2.5, 10.5, 11.5))
+    walk = session.propagate()
+    next(walk), next(walk)
+    session.add_points(1, 9, [(7, 8)], [1])
+    next(walk)
+    walk.close()  # type: ignore[attr-defined]
+    assert replay(session) == ()
+
+
+def test_a_replay_says_where_masks_differ() -> None:
+    session = AnnotationSession(stack_of_squares(), backend=DummyBackend())
+    session.add_object()
+    session.add_box(1, 4, (2.5, 2.5, 10.5, 11.5))
+    for _ in session.propagate():
+        pass
+    changed = session.results.get(1, 6)
+    assert changed is not None
+    mask = changed.mask
+    mask[0, :5] = True
+    session.results.put(ObjectResult.from_mask(1, 6, mask))
+    session.results.discard(1, 7)
+    found = replay(session)
+    assert [(d.index, d.label, d.what) for d in found] == [(6, 1, "mask"), (7, 1, "surplus")]
+    assert found[0].pixels == 5
+    assert found[0].iou == pytest.approx(changed.area / (changed.area + 5))
+    other = replay(session, DummyBackend(bias=0.2))
+    assert len(other) > 5
+
+
+def run(args: Sequence[str | Path]) -> int:
+    from napari_medsam2.cli import main
+
+    with pytest.raises(SystemExit) as left:
+        main([str(a) for a in args])
+    return int(left.value.code or 0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("napari_medsam2.backend.load_backend", lambda *_, **__: DummyBackend())
+    tifffile.imwrite(tmp_path / "image.tif", squares(), photometric="minisblack", metadata={"axes": "ZYX"})
+    stack = ImageStack.open(tmp_path / "image.tif")
+    with AnnotationSession.create(tmp_path / "s", stack, backend=DummyBackend()) as session:
+        for _ in annotate(session):
+            pass
+    return tmp_path / "s"
+
+
+def test_replay_on_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["replay", folder]) == 0
+    assert "masks are the same" in capsys.readouterr().out
+    with AnnotationSession.open(folder) as session:
+        square = np.zeros((24, 24), bool)
+        square[:9, :9] = True
+        # As if another machine had computed it.
+        changes = {k: v for k, v in session._edited(ObjectResult.from_mask(1, 5, square)).items() if v is not None}
+        session._document.commit("clicks", changes, {"do": "finish", "run": 0})
+    assert run(["replay", folder]) == 1
+    out = capsys.readouterr().out
+    assert "slice    5  object    1  mask" in out
+    assert "masks computed again, 1 of them differ" in out
+    (folder.parent / "image.tif").unlink()
+    assert run(["replay", folder]) == 2
+    assert "is missing" in capsys.readouterr().err
+
+
+def test_info_needs_neither_image_nor_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder.parent / "image.tif").unlink()
+    assert run(["info", folder]) == 0
+    out = capsys.readouterr().out
+    for text in ("image.tif", "ZYX, 10 slices, 24 × 24, uint8", "object 1", "#ff8000", "zwei", "redone", "dummy"):
+        assert text in out
+    assert run(["info", folder.parent]) == 2
+    assert "no session in" in capsys.readouterr().err
+
+
+def test_a_record_that_says_nonsense_is_named() -> None:
+    session = AnnotationSession(stack_of_squares(), backend=DummyBackend())
+    session.add_object()
+    session._document.commit("x", dict.fromkeys([session._at(1, 4)[4]], True), {"do": "box", "label": 1})
+    with pytest.raises(InputError, match=r"step 2 .x. cannot be done again"):
+        replay(session)
