@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 from pathlib import Path
@@ -15,6 +16,8 @@ from napari_medsam2.errors import InputError
 from napari_medsam2.export._source import KEY, entries, table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_medsam2.export._source import LabelSource
     from napari_medsam2.stack import ImageStack
 
@@ -78,9 +81,15 @@ def write_nifti(path: str | Path, session: LabelSource) -> None:
                 stream.write(np.ascontiguousarray(session.slice_labels(stack.ravel(coords)), dtype=dtype).data)
 
 
-def _opened(path: Path, packed: bool) -> IO[bytes]:
-    # Without a time the same labels give the same bytes.
-    return cast("IO[bytes]", gzip.GzipFile("", "wb", 6, path.open("wb"), mtime=0) if packed else path.open("wb"))
+@contextlib.contextmanager
+def _opened(path: Path, packed: bool) -> Iterator[IO[bytes]]:
+    with path.open("wb") as plain:
+        if not packed:
+            yield plain
+            return
+        # Without name and time the same labels give the same bytes.
+        with gzip.GzipFile("", "wb", 6, plain, mtime=0) as stream:
+            yield cast("IO[bytes]", stream)
 
 
 def _header(stack: ImageStack, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:

@@ -46,7 +46,7 @@ class LabelSource(Protocol):
 
     @property
     def objects(self) -> Mapping[int, Any]:
-        """The objects by label; each has ``label``, ``name`` and perhaps ``color``."""
+        """The objects by label; each has ``label``, ``name`` and perhaps ``color`` (``#rrggbb``)."""
 
     @property
     def prompts(self) -> Mapping[tuple[int, int], Any]:
@@ -102,12 +102,12 @@ def entries(session: LabelSource) -> dict[int, ObjectEntry]:
     """List a session's objects in order of their labels; those without a colour get one that depends on the label."""
     out = {}
     for label, info in sorted(session.objects.items()):
-        own = getattr(info, "color", None)
+        own = parse_color(getattr(info, "color", None))
         # Neighbouring numbers differ most; after some hundred no eye tells colours apart anyway.
         color = _palette((label - 1) % 512) if own is None else own
         # Control characters have no place in XML.
         name = re.sub(r"[\x00-\x1f\x7f]+", " ", info.name)
-        out[label] = ObjectEntry(label, name, (int(color[0]), int(color[1]), int(color[2])))
+        out[label] = ObjectEntry(label, name, color)
     return out
 
 

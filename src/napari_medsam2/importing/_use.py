@@ -82,8 +82,12 @@ def as_changes(
         label: labels.objects[label].name if label in labels.objects else f"object {label}"
         for label in sorted(found | (known if indices is None else set()))
     }
-    colors = {label: labels.objects[label].color for label in names if label in labels.objects}
-    return Changes(results, names=names, colors={label: color for label, color in colors.items() if color is not None})
+    colors = {
+        label: labels.objects[label].hex
+        for label in names
+        if label in labels.objects and labels.objects[label].color is not None
+    }
+    return Changes(results, names=names, colors=colors)
 
 
 def _masks(

@@ -53,14 +53,14 @@ class Changes:
     names : mapping
         Names, by label, of the objects that the results need, where they do not exist yet.
     colors : mapping
-        Their colours (red, green, blue, 0 to 255), where they have one of their own.
+        Their colours, ``"#rrggbb"``, where they have one of their own.
     """
 
     results: Results = field(default_factory=_empty)
     cleared: tuple[tuple[int, int], ...] = ()
     removed: tuple[int, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)
-    colors: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
+    colors: Mapping[int, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[ObjectResult]:
         """Yield the new results one by one, slice by slice."""
