@@ -14,7 +14,7 @@ _ROOT = Path(napari_medsam2.__file__).parent
 # Each floor may use what stands on it or below it, never what stands above.
 _FLOORS = [
     "errors",
-    "_files geometry _progress _outlines _rle",
+    "_files _outlines _rle geometry ending _progress",
     "stack _axes _checks _imagefile _intensity _layout _ngff _nifti _numbering _readers _sources _tiff _windows "
     "results metrics backend.protocol",
     "prompts samples memory cache backend objects",

@@ -256,7 +256,7 @@ def test_a_row_says_what_its_items_say() -> None:
     assert row.correlation == pytest.approx(1)
     columns = header().split()
     cells = format_row(row).split()
-    assert cells == ["a", "case", "box", "3", "0.500", "0.250", "0.500", "–", "1.00", "0.10"]
+    assert cells == ["a", "case", "box", "3", "0.500", "0.250", "0.500", "–", "–", "1.00", "0.10"]
     assert columns[:4] == ["case", "protocol", "n", "model"]
     assert Row("a", "box", items[:2]).correlation is None
     written = json.loads(json.dumps(to_json([row], model="m")))

@@ -163,23 +163,32 @@ def open_images(job: Job) -> ImageStack:
     InputError
         If they cannot be opened, or are to be a stack and differ in size.
     """
-    if len(job.images) > 1:
-        files = sorted((Path(image).expanduser() for image in job.images), key=lambda path: natural_key(str(path)))
-        names, items = distinct_names(files), open_collection(files)
-        name = files[0].parent.name or "collection"
-        stack = ImageStack(items, job.axes, window=job.window, channel=job.channel, name=name, names=names)
-    else:
-        (image,) = job.images
-        stack = ImageStack.open(image, axes=job.axes, window=job.window, channel=job.channel)
-        if job.kind == "stack" and job.axes is None and stack.names is not None:
-            # Slices kept as files of one folder: they share their depth, and one intensity window.
-            stack = ImageStack.open(image, axes=stack.axes.replace("N", "Z"), window=job.window, channel=job.channel)
+    stack = _open(job, job.axes)
+    if job.kind == "stack":
+        if not stack.uniform:
+            raise InputError(
+                f"the images of {stack.name} differ in size, so they are no stack; use --kind collection, or crop them"
+            )
+        if job.axes is None and stack.names is not None:
+            # Slices kept as files of their own: they share their depth, and one intensity window.
+            stack = _open(job, stack.axes.replace("N", "Z"))
     stack.name = job.name or stack.name
-    if job.kind == "stack" and not stack.uniform:
-        raise InputError(
-            f"the images of {stack.name} differ in size, so they are no stack; use --kind collection, or crop them"
-        )
     return stack
+
+
+def _open(job: Job, axes: str | None) -> ImageStack:
+    if len(job.images) == 1:
+        return ImageStack.open(job.images[0], axes=axes, window=job.window, channel=job.channel)
+    # What a shell made of a pattern.
+    files = sorted((Path(image).expanduser() for image in job.images), key=lambda path: natural_key(str(path)))
+    return ImageStack(
+        open_collection(files),
+        axes,
+        window=job.window,
+        channel=job.channel,
+        name=files[0].parent.name or "collection",
+        names=distinct_names(files),
+    )
 
 
 def _propagate(session: AnnotationSession, prompts: Sequence[Prompt], tell: Tell) -> int:

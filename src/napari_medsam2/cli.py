@@ -51,6 +51,8 @@ class Chosen(StrEnum):
     CLICK = "click"
     STACK = "stack"
     COLLECTION = "collection"
+    CLICKS = "clicks"
+    MEND = "mend"
     ALL = "all"
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from napari_medsam2.backend.protocol import NO_POINTS, Memory, ViewPrompt
+from napari_medsam2.ending import waist
 from napari_medsam2.geometry import View, plan_region, whole_slice
 from napari_medsam2.memory import Bank, BankConfig, admit, select
 from napari_medsam2.prediction import place, view_of
@@ -55,6 +59,9 @@ class Plan:
         The range of slices (``stop`` is one past the last) outside of which nothing is computed.
     patience : int or None
         After how many slices without the object its propagation ends; None: never.
+    part : bool
+        Whether an object that narrows and then widens again is taken to have ended at its waist, see `ending.waist`.
+        Slices beyond the waist that were yielded before it could be seen are withdrawn. Never done along time.
     """
 
     stack: ImageStack
@@ -67,11 +74,12 @@ class Plan:
     start: int = 0
     stop: int = 0
     patience: int | None = 2
+    part: bool = True
 
 
 @dataclass(slots=True)
 class _Track:
-    """One object on its way: its bank, its last mask and how far it goes."""
+    """One object on its way: its bank, its last mask, how far it goes, and how wide it was on each slice."""
 
     label: int
     bank: Bank
@@ -79,6 +87,9 @@ class _Track:
     view: View
     size: float
     end: int
+    widths: list[float]
+    visited: list[int]
+    parts: bool
     absent: int = 0
 
 
@@ -112,52 +123,82 @@ def _pinned(plan: Plan, label: int) -> dict[int, Memory]:
 
 def _sweep(plan: Plan, pinned: Mapping[int, Mapping[int, Memory]], stretch: range, step: int) -> Iterator[SliceResult]:
     """Walk once through neighbouring slices, carrying every object that has a seed behind."""
-    first, last = max(stretch.start, plan.start), min(stretch.stop, plan.stop) - 1
-    tracks: dict[int, _Track] = {}
-    ends = {label: _ends(sorted(i for i in seeds if i in stretch), step, plan, first, last)
-            for label, seeds in plan.seeds.items()}  # fmt: skip
-    # Seeds before the range still condition it; slices are walked from the first seed on, computed within the range.
-    starts = [i for e in ends.values() for i in e]
+    # Slices of a run need not follow each other in number (ZTYX): within the walk they go by their position in the run.
+    within = [position for position, index in enumerate(stretch) if plan.start <= index < plan.stop]
+    if not within:
+        return
+    first, last = within[0], within[-1]
+    ends = {
+        label: _ends(sorted(stretch.index(i) for i in seeds if i in stretch), step, plan.direction, first, last)
+        for label, seeds in plan.seeds.items()
+    }
+    # Seeds outside the range still condition it: the walk starts at the first seed and computes within the range.
+    starts = [position for e in ends.values() for position in e]
     if not starts:
         return
-    for index in range(min(starts), last + 1) if step > 0 else range(max(starts), first - 1, -1):
+    tracks: dict[int, _Track] = {}
+    for position in range(min(starts), last + 1) if step > 0 else range(max(starts), first - 1, -1):
+        index = stretch[position]
         for label in sorted(ends):
-            if index in ends[label]:
-                tracks[label] = _start(label, plan, pinned[label], index, ends[label][index], stretch)
-            elif label in tracks and (tracks[label].end - index) * step < 0:
+            if position in ends[label]:
+                tracks[label] = _start(label, plan, pinned[label], index, ends[label][position], stretch, step)
+            elif label in tracks and (tracks[label].end - position) * step < 0:
                 del tracks[label]
-        going = [t for t in tracks.values() if index not in ends[t.label]]
-        if not going or not first <= index <= last:
+        going = [t for t in tracks.values() if position not in ends[t.label]]
+        if not going or not first <= position <= last:
             continue
-        objects = []
+        objects: list[ObjectResult] = []
         for at in range(0, len(going), plan.backend.batch):
             objects += _advance(plan, going[at : at + plan.backend.batch], index)
-        yield SliceResult(index, tuple(sorted(objects, key=lambda o: o.label)))
+        withdrawn: dict[int, list[ObjectResult]] = {}
         for track in going:
-            if plan.patience is not None and track.absent >= plan.patience:
+            narrowest = waist(track.widths) if track.parts else None
+            if narrowest is not None:
+                for beyond in track.visited[narrowest + 1 :]:
+                    withdrawn.setdefault(beyond, []).append(_absent(track.label, beyond, plan))
+            if narrowest is not None or (plan.patience is not None and track.absent >= plan.patience):
                 del tracks[track.label]
+        here = {o.label: o for o in [*objects, *withdrawn.pop(index, [])]}
+        yield SliceResult(index, tuple(here[label] for label in sorted(here)))
+        for beyond, absent in sorted(withdrawn.items()):
+            yield SliceResult(beyond, tuple(absent))
 
 
-def _ends(seeds: list[int], step: int, plan: Plan, first: int, last: int) -> dict[int, int]:
+def _ends(seeds: list[int], step: int, direction: Direction, first: int, last: int) -> dict[int, int]:
     """Where a walk that begins at each seed ends: half way to the next seed, or at the end of the range."""
     out = {}
     for at, seed in enumerate(seeds):
         other = at + step
         end = last if step > 0 else first
         if 0 <= other < len(seeds):
-            middle = (seed + seeds[other]) // 2 if plan.direction == "both" else seeds[other] - step
+            middle = (seed + seeds[other]) // 2 if direction == "both" else seeds[other] - step
             # The forward walk takes the middle slice, the backward walk begins above it.
-            end = middle if step > 0 or plan.direction != "both" else middle + 1
+            end = middle if step > 0 or direction != "both" else middle + 1
         out[seed] = end
     return out
 
 
-def _start(label: int, plan: Plan, pinned: Mapping[int, Memory], index: int, end: int, stretch: range) -> _Track:
+def _start(
+    label: int, plan: Plan, pinned: Mapping[int, Memory], index: int, end: int, stretch: range, step: int
+) -> _Track:
     seed = plan.seeds[label][index]
     bank: Bank = tuple(m for i, m in sorted(pinned.items()) if i in stretch)
     box = seed.result.box
     size = max(box[2] - box[0], box[3] - box[1]) if box else 0.0
-    return _Track(label, bank, seed.result, seed.prediction.view, size, end)
+    # Along time things divide and grow as they like; and where a person prompted it further on it has not ended.
+    space = "Z" in plan.stack.axes or "T" not in plan.stack.axes
+    ahead = any((i - index) * step > 0 for i in pinned if i in stretch)
+    width = math.sqrt(seed.result.area)
+    return _Track(
+        label, bank, seed.result, seed.prediction.view, size, end, [width], [index], plan.part and space and not ahead
+    )
+
+
+def _absent(label: int, index: int, plan: Plan) -> ObjectResult:
+    """A result that says: not this object any more, as far as can be told."""
+    shape = plan.stack.slice_shape(index)
+    nothing = np.zeros((0, 0), np.int8)
+    return ObjectResult(label, index, shape, 0, 0, nothing, 0.5, 0.0, "propagated")
 
 
 def _advance(plan: Plan, tracks: Sequence[_Track], index: int) -> list[ObjectResult]:
@@ -170,7 +211,7 @@ def _advance(plan: Plan, tracks: Sequence[_Track], index: int) -> list[ObjectRes
     embedding = backend.join(plan.cache.get(plan.stack, backend, index, views))
     descriptors = embedding.descriptor
     banks = [select(_near(t.bank, index), descriptors[i], plan.bank, index) for i, t in enumerate(tracks)]
-    context = backend.attend(embedding, banks, views, ordered=True)
+    context = backend.attend(embedding, banks, views, ordered=True, index=index)
     prompts = [ViewPrompt(*NO_POINTS, carried=view_of(t.last, t.view)) for t in tracks]
     decoded = backend.decode(embedding, prompts, context)
     memories = backend.remember(embedding, decoded, views, [index] * len(tracks), prompted=False)
@@ -180,6 +221,8 @@ def _advance(plan: Plan, tracks: Sequence[_Track], index: int) -> list[ObjectRes
         out.append(result)
         if result.area:
             track.last, track.absent = result, 0
+            track.widths.append(math.sqrt(result.area))
+            track.visited.append(index)
             track.bank = admit(track.bank, memories[i], plan.bank)
         else:
             # What was seen last stays the mask that is carried: one slice missed need not be the end.
@@ -231,7 +274,7 @@ def _through_collection(plan: Plan, pinned: Mapping[int, Mapping[int, Memory]]) 
             descriptor = embedding.descriptor[0]
             near = [_near(banks[label], index) for label in group]
             read = [select(bank, descriptor, plan.bank, index) for bank in near]
-            context = backend.attend(embedding, read, [view] * len(group), ordered=False)
+            context = backend.attend(embedding, read, [view] * len(group), ordered=False, index=index)
             decoded = backend.decode(embedding, [ViewPrompt(*NO_POINTS)] * len(group), context)
             memories = backend.remember(embedding, decoded, [view] * len(group), [index] * len(group), prompted=False)
             for i, label in enumerate(group):

@@ -249,6 +249,7 @@ class AnnotationSession:
         start: int | None = None,
         stop: int | None = None,
         patience: int | None = 2,
+        part: bool = True,
     ) -> Plan:
         """Freeze what a propagation needs; `napari_medsam2.propagation.run` carries it out, in any thread.
 
@@ -262,6 +263,9 @@ class AnnotationSession:
             The range of slices, ``stop`` excluded; all by default.
         patience : int or None
             After how many slices without the object its propagation ends; None: at the end of the stack.
+        part : bool
+            Whether an object that narrows and then widens again has ended at its waist: right for bodies that touch,
+            such as nuclei, wrong for one that is waisted itself.
 
         Raises
         ------
@@ -288,7 +292,7 @@ class AnnotationSession:
             which = f"object {bare[0]} has" if bare else "no object has"
             raise InputError(f"{which} a prompt to start from; give it a point, a box or a mask on a slice first")
         return Plan(
-            self.stack, self.backend, self._cache, seeds, self.kind, self.bank, direction, first, last, patience
+            self.stack, self.backend, self._cache, seeds, self.kind, self.bank, direction, first, last, patience, part
         )
 
     def propagate(
@@ -298,6 +302,7 @@ class AnnotationSession:
         start: int | None = None,
         stop: int | None = None,
         patience: int | None = 2,
+        part: bool = True,
     ) -> Iterator[SliceResult]:
         """Carry masks from the prompted slices to the others; see `plan` for the parameters.
 
@@ -307,7 +312,7 @@ class AnnotationSession:
             As it is computed, already applied to the session. Closing the generator cancels; what was yielded stays.
         """
         # Checked before the first slice is asked for, not when.
-        return self._run(self.plan(labels, direction, start, stop, patience))
+        return self._run(self.plan(labels, direction, start, stop, patience, part))
 
     def _run(self, plan: Plan) -> Iterator[SliceResult]:
         for result in run(plan):

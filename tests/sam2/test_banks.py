@@ -115,6 +115,18 @@ def test_the_order_of_a_bank_counts_only_where_it_has_offsets(sam2: Sam2Backend,
     assert apart(said[0], said[1]) > 100 * ROUNDING
 
 
+def test_pointers_are_read_only_where_their_distance_is_known(sam2: Sam2Backend, film: Tensor) -> None:
+    first, second = (replace(m, reason="prompt") for m in memories(sam2, film, [2, 6]))
+    both = [Attended(first, 1.0, 0), Attended(second, 1.0, 0)]
+    # Between two prompted slices nothing tells which way a walk goes, unless it says where it is.
+    untold, at_3, at_5, at_7 = (read(sam2, film[9], [both], index)[0] for index in (None, 3, 5, 7))
+    assert min(apart(untold, x) for x in (at_3, at_5, at_7)) > 100 * ROUNDING
+    assert min(apart(at_3, at_5), apart(at_3, at_7), apart(at_5, at_7)) > 10 * ROUNDING
+    # After one prompted slice there is no doubt.
+    alone = [Attended(first, 1.0, 0)]
+    assert apart(read(sam2, film[9], [alone])[0], read(sam2, film[9], [alone], 3)[0]) <= ROUNDING
+
+
 @pytest.mark.parametrize("policy", get_args(Policy))
 def test_every_policy_conditions_the_next_slice(sam2: Sam2Backend, film: Tensor, policy: Policy) -> None:
     config = BankConfig(policy, size=3, threshold=0.0)
@@ -200,7 +212,7 @@ def test_a_session_runs_on_sam_2(sam2: Sam2Backend, policy: Policy, kind: Any) -
     painted[20:40, 30:60] = True
     session.add_mask(session.add_object(), 3, painted)
     session.add_points(session.add_object(), 2, [(30, 40)], [1])
-    found = list(session.propagate(patience=None))
+    found = list(session.propagate(patience=None, part=False))
     assert {(o.label, r.index) for r in found for o in r.objects} == {
         (label, index) for label, seed in ((1, 3), (2, 2)) for index in range(7) if index != seed
     }

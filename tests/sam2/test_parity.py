@@ -373,7 +373,7 @@ def test_the_engine_with_a_fifo_bank_is_the_librarys_propagation(
     session = AnnotationSession(stack, backend=backend, memory="fifo")
     for box in boxes:
         session.add_box(session.add_object(), start, box)
-    results = list(session.propagate(direction=direction, patience=None))
+    results = list(session.propagate(direction=direction, patience=None, part=False))
 
     film = torch.stack([view.cut(stack.pixels(i)) for i in range(FRAMES)])
     library = Library(backend.model, film)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medsam2.errors import InputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
 
     from napari_medsam2.backend.protocol import Backend
@@ -54,7 +53,8 @@ def load_backend(model: str = "compact", device: str = "auto", weights: str | Pa
     Parameters
     ----------
     model : str
-        ``"compact"``, the embedded network.
+        ``"compact"``, the embedded network, or a folder with a SAM 2 video model in transformers' format
+        (``config.json`` and ``model.safetensors``).
     device : str
         ``"auto"`` (CUDA, else Apple's MPS, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     weights : str or Path, optional
@@ -75,4 +75,8 @@ def load_backend(model: str = "compact", device: str = "auto", weights: str | Pa
         from napari_medsam2.backend.compact import CompactBackend
 
         return CompactBackend.load(weights, chosen)
-    raise InputError(f"unknown model {model!r}; choose one of {', '.join(MODELS)}")
+    if Path(model).is_dir():
+        from napari_medsam2.backend.sam2 import Sam2Backend
+
+        return Sam2Backend.load(model, chosen)
+    raise InputError(f"unknown model {model!r}; choose one of {', '.join(MODELS)}, or a folder with a SAM 2 model")

@@ -216,7 +216,9 @@ def attend_weighted(
     Tensor
         ``(G, h·w, C)``.
     """
-    rotation = attention.rotary_emb(features, attention.position_ids)
+    # Early transformers 5 holds the angles in the module.
+    rotary = attention.rotary_emb
+    rotation = rotary(features, attention.position_ids) if hasattr(attention, "position_ids") else rotary()
     # The library's layers have a second batch axis.
     out, keys, values = features.unsqueeze(1), (memory + codes).unsqueeze(1), memory.unsqueeze(1)
     for layer in attention.layers:

@@ -69,9 +69,9 @@ def _check_kind(config: object) -> None:
 
 def _side(config: Any) -> int:
     sides = config.image_size if isinstance(config.image_size, list | tuple) else [config.image_size]
-    if len(set(sides)) != 1:
-        raise InputError(f"SAM 2's input must be square, not {config.image_size}")
-    return int(sides[0])
+    if len(set(sides)) != 1 or not isinstance(sides[0], int):
+        raise InputError(f"SAM 2's input must be square, so image_size must be one number, not {config.image_size!r}")
+    return sides[0]
 
 
 def check_config(config: Any) -> None:

@@ -172,7 +172,12 @@ class CompactBackend:
 
     @torch.no_grad()
     def attend(
-        self, embedding: Embedding, banks: Sequence[Sequence[Attended]], views: Sequence[View], ordered: bool
+        self,
+        embedding: Embedding,
+        banks: Sequence[Sequence[Attended]],
+        views: Sequence[View],
+        ordered: bool,
+        index: int | None = None,
     ) -> _Context:
         """Read banks by softmax affinity over all positions of all members; weights enter as their logarithm."""
         query = _own(embedding).features.key

@@ -206,10 +206,16 @@ class Backend(Protocol):
         ...
 
     def attend(
-        self, embedding: Embedding, banks: Sequence[Sequence[Attended]], views: Sequence[View], ordered: bool
+        self,
+        embedding: Embedding,
+        banks: Sequence[Sequence[Attended]],
+        views: Sequence[View],
+        ordered: bool,
+        index: int | None = None,
     ) -> Any:
         """Let O objects' views read their banks (each has at least one member); the result goes to `decode`.
 
-        ``ordered`` says that slices are neighbours, so that positions carry over from one to the next.
+        ``ordered`` says that slices are neighbours, so that positions carry over from one to the next; ``index`` is
+        the number of the slice that reads, for networks that look at its distance from the members'.
         """
         ...

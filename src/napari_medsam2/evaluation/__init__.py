@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from napari_medsam2.evaluation.cases import Case, Target, find_cases, load_case
-from napari_medsam2.evaluation.protocols import PROTOCOLS, Item, Protocol, Row, applies, run_protocol
+from napari_medsam2.evaluation.protocols import PROTOCOLS, Item, Row, applies, run_protocol
 from napari_medsam2.evaluation.report import format_row, header, to_json
 
 __all__ = [
     "PROTOCOLS",
     "Case",
     "Item",
-    "Protocol",
     "Row",
     "Target",
     "applies",

@@ -12,6 +12,7 @@ from napari_medsam2._progress import quiet
 from napari_medsam2.errors import InputError
 from napari_medsam2.evaluation.annotator import innermost, tight_box
 from napari_medsam2.evaluation.baselines import copy_through, fill_box, grey, otsu, otsu_in_box
+from napari_medsam2.evaluation.interactive import clicks_until_good, mend, spoiled
 from napari_medsam2.evaluation.judging import judge_foreground, judge_objects
 from napari_medsam2.metrics import dice
 
@@ -24,15 +25,15 @@ if TYPE_CHECKING:
     from napari_medsam2.memory import Policy
     from napari_medsam2.session import AnnotationSession
 
-__all__ = ["PROTOCOLS", "SEEDS", "Item", "Protocol", "Row", "applies", "run_protocol"]
-
-Protocol = Literal["box", "click", "stack", "collection"]
+__all__ = ["PROTOCOLS", "SEEDS", "Item", "Row", "applies", "run_protocol"]
 
 PROTOCOLS: dict[str, str] = {
     "box": "a tight box around each object, on its largest slice; that slice's mask is judged",
     "click": "one click at each object's innermost pixel, on its largest slice; that slice's mask is judged",
     "stack": "a tight box around each object on its largest slice, propagated both ways; judged in 3-D over all slices",
     "collection": "one image's foreground as a painted mask, propagated; the foreground of all other images is judged",
+    "clicks": "clicks, each in the middle of the largest error, until the Dice is 0.90; the last mask is judged",
+    "mend": "the reference mask eroded, dilated, shifted or bitten, then one corrective click; that slice is judged",
 }
 """What each protocol does."""
 
@@ -58,6 +59,8 @@ class Item:
         That the session took, reading and encoding the image included.
     pairs : sequence of (float, float)
         Confidence and true Dice of every mask that the model made, for their correlation.
+    measures : dict
+        What else was measured: ``clicks`` that it took (``clicks``), ``better`` 1 or 0 (``mend``).
     """
 
     value: int
@@ -66,6 +69,7 @@ class Item:
     baselines: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     pairs: tuple[tuple[float, float], ...] = ()
+    measures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,12 @@ class Row:
     def baselines(self) -> dict[str, float]:
         """Each baseline's mean Dice, over the same items."""
         return {name: float(np.mean([i.baselines[name] for i in self.items])) for name in self.items[0].baselines}
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """What else was measured: the median of ``clicks``, the mean of ``better``."""
+        found = {name: [item.measures[name] for item in self.items] for name in self.items[0].measures}
+        return {name: float(np.median(v) if name == "clicks" else np.mean(v)) for name, v in found.items()}
 
     @property
     def seconds(self) -> float:
@@ -176,7 +186,12 @@ def run_protocol(
         session = start()
         for number, target in enumerate(targets):
             tell(f"{case.name} {protocol}", number, len(targets))
-            yield _one_slice(case, session, target, protocol)
+            if protocol == "clicks":
+                yield _clicked(case, session, target)
+            elif protocol == "mend":
+                yield from _mended(case, session, target)
+            else:
+                yield _one_slice(case, session, target, protocol)
 
 
 def _one_slice(case: Case, session: AnnotationSession, target: Target, protocol: str) -> Item:
@@ -196,6 +211,27 @@ def _one_slice(case: Case, session: AnnotationSession, target: Target, protocol:
         baselines["box filled"] = dice(fill_box(truth.shape, box), truth)
         baselines["Otsu"] = dice(otsu_in_box(picture, box), truth)
     return Item(target.value, target.index, score, baselines, seconds, ((result.confidence, score),))
+
+
+def _clicked(case: Case, session: AnnotationSession, target: Target) -> Item:
+    truth = case.labels(target.index) == target.value
+    began = time.perf_counter()
+    clicks, scores = clicks_until_good(session, session.add_object(), target.index, truth)
+    seconds = (time.perf_counter() - began) / len(scores)
+    return Item(target.value, target.index, scores[-1], seconds=seconds, measures={"clicks": clicks})
+
+
+def _mended(case: Case, session: AnnotationSession, target: Target) -> Iterator[Item]:
+    truth = case.labels(target.index) == target.value
+    for kind in ("eroded", "dilated", "shifted", "bitten"):
+        mask = spoiled(truth, kind)
+        before = dice(mask, truth)
+        began = time.perf_counter()
+        after = mend(session, session.add_object(), target.index, mask, truth)
+        seconds = time.perf_counter() - began
+        if after is not None:
+            better = float(after > before)
+            yield Item(target.value, target.index, after, {"before": before}, seconds, measures={"better": better})
 
 
 def _volumes(case: Case, session: AnnotationSession, targets: Sequence[Target], tell: Tell) -> Iterator[Item]:

@@ -1,0 +1,95 @@
+# The commands of this project; `make help` lists them. Everything runs in an environment that is made in .venv once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+  command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+  && echo $$p && break; done)
+BIN := $(VENV)/bin
+# What the program itself needs; an environment that has all the extras has it too.
+READY := $(VENV)/.ready$(if $(wildcard $(VENV)/.ready-all),-all)
+DATA ?= ../shared/data
+OUTPUT ?= training-output
+
+# More threads than cores slow torch down; a test needs few.
+CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
+
+# Qt's libraries, and a screen for it to draw on, as Debian names them.
+QT_PACKAGES := xvfb xauth libgl1 libegl1 libopengl0 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 \
+  libxcb-shape0 libxcb-xinerama0 libdbus-1-3 libgl1-mesa-dri
+
+.PHONY: help demo test lint evaluate benchmark train clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY) ## segment the sample images, write labels, confidences and pictures into demo-output
+	@$(BIN)/python -m napari_medsam2.demo --output demo-output
+
+test: $(VENV)/.ready-all | screen ## ruff, mypy and all tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	@if command -v xvfb-run >/dev/null; then run="xvfb-run -a"; else run="env QT_QPA_PLATFORM=offscreen"; fi; \
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} $$run $(BIN)/python -m pytest
+
+lint: $(VENV)/.ready-all ## ruff and mypy only
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+evaluate: $(READY) ## measure the model on the annotated cases in DATA
+	@$(BIN)/napari-medsam2 evaluate $(DATA) --json evaluation.json
+
+benchmark: $(READY) ## seconds a click and a slice; peak memory at 200 and 2,000 slices
+	@$(BIN)/python -m benchmarks.speed
+	@$(BIN)/python -m benchmarks.memory
+
+train: $(VENV)/.ready-train ## train the embedded model on DATA/train into OUTPUT; again: go on after an interruption
+	@$(BIN)/python -m napari_medsam2.training --data $(DATA)/train --output $(OUTPUT)
+
+clean: ## remove the environment and everything that was made, but not what was trained
+	rm -rf $(VENV) demo-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis evaluation.json
+
+$(VENV)/bin/python:
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "make: there is no Python 3.11, 3.12 or 3.13 here; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 2; fi
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(MAKE) --no-print-directory debian PACKAGES=python3-venv
+	$(PYTHON) -m venv $(VENV)
+
+# Without an NVIDIA card the CPU's build of torch is enough, and 3 GB smaller; it is taken where its index answers.
+define INSTALL
+	@index=""; \
+	if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null && $(BIN)/python -c \
+	  'import urllib.request as u; u.urlopen(u.Request("https://download.pytorch.org/whl/cpu/torch/", method="HEAD"), timeout=5)' \
+	  2>/dev/null; then index="--extra-index-url https://download.pytorch.org/whl/cpu"; fi; \
+	set -x; $(BIN)/python -m pip install -q --disable-pip-version-check $$index -c constraints.txt -e '.$(1)'
+	@touch $@
+endef
+
+$(VENV)/.ready: pyproject.toml constraints.txt napari.yaml | $(VENV)/bin/python
+	$(call INSTALL,)
+
+$(VENV)/.ready-train: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(call INSTALL,[train])
+
+$(VENV)/.ready-all: pyproject.toml constraints.txt napari.yaml | $(VENV)/bin/python
+	$(call INSTALL,[all$(COMMA)test])
+
+COMMA := ,
+
+.PHONY: screen debian
+screen:
+	@missing=""; if command -v dpkg-query >/dev/null; then for p in $(QT_PACKAGES); do \
+	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; fi; \
+	if [ -n "$$missing" ]; then $(MAKE) --no-print-directory debian PACKAGES="$$missing"; fi
+
+debian:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  (apt-get install -y -q $(PACKAGES) || (apt-get update -q && apt-get install -y -q $(PACKAGES))) >/dev/null; \
+	else echo "make: install these packages first: $(strip $(PACKAGES))" >&2; exit 2; fi

@@ -1,0 +1,1 @@
+"""What the README and the model card say of speed and memory, measured again."""
