@@ -141,7 +141,9 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", metadata={"axes": "ZYX"})
         with pytest.raises(InputError, match=complaint):
             open_labels(tmp_path / "a.tif", stack).slice_labels(1)
-    tifffile.imwrite(tmp_path / "a.tif", np.full((3, 20, 24), 7, np.float32), metadata={"axes": "ZYX"})
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.full((3, 20, 24), 7, np.float32), photometric="minisblack", metadata={"axes": "ZYX"}
+    )
     assert (open_labels(tmp_path / "a.tif", stack).slice_labels(2) == 7).all()
     Image.fromarray(np.zeros((20, 24, 3), np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="colour picture"):

@@ -1,4 +1,4 @@
-"""The command line: ``napari-medsam2 segment``, ``evaluate``, ``models``."""
+"""The command line: ``napari-medsam2 segment``, ``export``, ``evaluate``, ``models``."""
 
 from __future__ import annotations
 
@@ -54,6 +54,22 @@ class Chosen(StrEnum):
     CLICKS = "clicks"
     MEND = "mend"
     ALL = "all"
+
+
+class Exportable(StrEnum):
+    """The formats of `napari_medsam2.export.FORMATS`."""
+
+    TIFF = "tiff"
+    OME_TIFF = "ome-tiff"
+    OME_ZARR = "ome-zarr"
+    NIFTI = "nifti"
+    PNG = "png"
+    COCO = "coco"
+    COCO_POLYGONS = "coco-polygons"
+    ROI = "roi"
+    CSV = "csv"
+    CSV_SLICES = "csv-slices"
+    CONFIDENCE = "confidence"
 
 
 _Model = Annotated[str, typer.Option(help="One of those that 'napari-medsam2 models' lists.")]
@@ -193,6 +209,25 @@ def evaluate(
         if json_file is not None:
             write_text(json_file, json.dumps(to_json(rows, **about), indent=1))
     typer.echo(f"\n{LEGEND}")
+
+
+@app.command("export")
+def export_session(
+    session: Annotated[Path, typer.Argument(help="The folder that a session was saved to.")],
+    output: Annotated[Path, typer.Option(help="The file or, for ome-zarr and png, the folder to write.")],
+    form: Annotated[
+        Exportable | None,
+        typer.Option("--format", help="Found from the output's name if not given; see docs/export.md."),
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="Where the image is now, if it was moved.")] = None,
+) -> None:
+    """Write a saved session's labels or measurements in another program's format."""
+    from napari_medsam2.export import export_labels, format_of, open_saved
+
+    chosen = format_of(output) if form is None else form.value
+    saved = open_saved(session.expanduser(), image)
+    export_labels(output.expanduser(), saved, chosen)
+    typer.echo(f"{_count(len(saved.objects), 'object')} on {_count(len(saved.stack), 'slice')} as {chosen}: {output}")
 
 
 @app.command()

@@ -6,7 +6,8 @@ Everything is written slice by slice, so that memory stays bounded, and atomical
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._coco import write_coco
@@ -21,7 +22,8 @@ from napari_medsam2.export._tiff import write_labels, write_ome_tiff, write_tiff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    from napari_medsam2.session import AnnotationSession
 
 __all__ = [
     "CONFIDENCE_COLUMNS",
@@ -30,6 +32,8 @@ __all__ = [
     "LabelSource",
     "ObjectEntry",
     "export_labels",
+    "format_of",
+    "open_saved",
     "picture_names",
     "write_coco",
     "write_confidence",
@@ -91,3 +95,59 @@ def export_labels(path: str | Path, session: LabelSource, form: str) -> None:
     if form not in FORMATS:
         raise InputError(f"unknown format {form!r}; choose one of {', '.join(FORMATS)}")
     FORMATS[form].write(path, session)
+
+
+def format_of(path: str | Path) -> str:
+    """Choose the format that a file's name says.
+
+    Raises
+    ------
+    InputError
+        If it says none.
+    """
+    name = Path(path).name.lower()
+    for suffix, form in _BY_NAME.items():
+        if name.endswith(suffix):
+            return form
+    raise InputError(
+        f"the name {Path(path).name} does not say the format; give one with --format: {', '.join(FORMATS)}"
+    )
+
+
+_BY_NAME = {
+    **dict.fromkeys((".ome.tif", ".ome.tiff"), "ome-tiff"),
+    **dict.fromkeys((".tif", ".tiff"), "tiff"),
+    **dict.fromkeys((".nii", ".nii.gz"), "nifti"),
+    ".zarr": "ome-zarr",
+    ".json": "coco",
+    ".zip": "roi",
+    ".csv": "csv",
+}
+
+
+class _NoModel:
+    """Stands where a session wants its model; reading masks asks it for nothing, and it has nothing else."""
+
+    name = "none"
+
+
+def open_saved(folder: Path, image: Path | None = None) -> AnnotationSession:
+    """Open a saved session to read it: no model is loaded.
+
+    Parameters
+    ----------
+    folder : Path
+        That of the session.
+    image : Path, optional
+        Where its image is now, if it was moved.
+
+    Raises
+    ------
+    InputError
+        If there is no session, or its image is missing or another one.
+    """
+    from napari_medsam2.session import AnnotationSession
+
+    opener: Any = AnnotationSession
+    session: AnnotationSession = opener.open(folder, backend=_NoModel(), image=image)
+    return session
