@@ -482,6 +482,7 @@ def test_large_volumes_are_streamed(tmp_path: Path, form: str) -> None:
     assert peak < 40 * 1024 * 1024 * 2
 
 
+@pytest.mark.slow
 def test_more_than_65535_objects(tmp_path: Path) -> None:
     session = _Endless(70, 512, each=1000)
     assert len(session.objects) == 70_000

@@ -122,11 +122,12 @@ def split_components(
         parts += [run] if dimensions == 3 else [run[place : place + 1] for place in range(len(run))]
     found: list[tuple[range, list[NDArray[np.int64]]]] = []
     totals: list[NDArray[np.int64]] = []
+    base = 0
     for part in parts:
         own, count = components(windows(results, label, part))
-        base = sum(len(total) for total in totals)
         totals.append(sizes(windows(results, label, part), own, count))
         found.append((part, [numbers + base for numbers in own]))
+        base += count
     total = np.concatenate(totals)
     large = total >= smallest
     large[total.argmax()] = False
