@@ -14,10 +14,10 @@ _ROOT = Path(napari_medsam2.__file__).parent
 # Each floor may use what stands on it or below it, never what stands above.
 _FLOORS = [
     "errors",
-    "_files _journal _lock geometry ending _progress",
+    "_files _journal _lock _outlines _rle geometry ending _progress",
     "stack _axes _checks _imagefile _intensity _layout _ngff _nifti _numbering _readers _sources _tiff _windows "
     "results metrics backend.protocol",
-    "prompts samples memory cache backend",
+    "prompts samples memory cache backend objects",
     "prediction _imageref",
     "propagation state",
     "history _codec correction review",
@@ -26,7 +26,7 @@ _FLOORS = [
     "session_base",
     "session_propagation",
     "session",
-    "segmentation training evaluation export overlay replay _canvas _segment",
+    "segmentation training evaluation export importing overlay replay _canvas _segment",
     "cli demo",
     "widgets",
 ]

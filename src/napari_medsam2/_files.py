@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from napari_medsam2.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["atomic_path", "write_bytes", "write_text"]
+__all__ = ["atomic_folder", "atomic_path", "write_bytes", "write_text"]
 
 
 @contextlib.contextmanager
@@ -61,6 +62,59 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(target: str | Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``target``; move it there, synced to disk, when the block ends well.
+
+    Parameters
+    ----------
+    target : str or Path
+        The folder to write; the folder that it lies in must exist. One that is there is replaced as a whole, and only
+        once the new one is complete: the caller has made sure that nothing else is in it.
+
+    Yields
+    ------
+    Path
+        The temporary folder.
+
+    Raises
+    ------
+    InputError
+        If the folder around it does not exist or cannot be written, or the disk is full.
+    """
+    target = Path(target)
+    if not target.parent.is_dir():
+        raise InputError(f"cannot write {target}: the folder {target.parent} does not exist; create it first")
+    if target.exists() and not target.is_dir():
+        raise InputError(f"cannot write {target}: it is a file; give a folder's name")
+    try:
+        outer = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror or error}") from error
+    new, old = outer / "new", outer / "old"
+    try:
+        new.mkdir()
+        yield new
+        for folder, _, files in os.walk(new, topdown=False):
+            for name in files:
+                with open(os.path.join(folder, name), "rb+") as stream:
+                    os.fsync(stream.fileno())
+            _sync_folder(Path(folder))
+        if target.exists():
+            os.replace(target, old)
+        try:
+            os.replace(new, target)
+        except OSError:
+            if old.exists():
+                os.replace(old, target)
+            raise
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(outer, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

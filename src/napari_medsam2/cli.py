@@ -1,4 +1,4 @@
-"""The command line: ``napari-medsam2 segment``, ``evaluate``, ``replay``, ``info``, ``models``."""
+"""The command line: ``napari-medsam2 segment``, ``export``, ``replay``, ``info``, ``evaluate``, ``models``."""
 
 from __future__ import annotations
 
@@ -54,6 +54,22 @@ class Chosen(StrEnum):
     CLICKS = "clicks"
     MEND = "mend"
     ALL = "all"
+
+
+class Exportable(StrEnum):
+    """The formats of `napari_medsam2.export.FORMATS`."""
+
+    TIFF = "tiff"
+    OME_TIFF = "ome-tiff"
+    OME_ZARR = "ome-zarr"
+    NIFTI = "nifti"
+    PNG = "png"
+    COCO = "coco"
+    COCO_POLYGONS = "coco-polygons"
+    ROI = "roi"
+    CSV = "csv"
+    CSV_SLICES = "csv-slices"
+    CONFIDENCE = "confidence"
 
 
 _Model = Annotated[str, typer.Option(help="One of those that 'napari-medsam2 models' lists.")]
@@ -225,6 +241,25 @@ def replay(
         typer.echo(line)
     if not same:
         raise typer.Exit(1)
+
+
+@app.command("export")
+def export_session(
+    session: _Session,
+    output: Annotated[Path, typer.Option(help="The file or, for ome-zarr and png, the folder to write.")],
+    form: Annotated[
+        Exportable | None,
+        typer.Option("--format", help="Found from the output's name if not given; see docs/export.md."),
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="Where the image is now, if it was moved.")] = None,
+) -> None:
+    """Write a saved session's labels or measurements in another program's format."""
+    from napari_medsam2.export import export_labels, format_of, open_saved
+
+    chosen = format_of(output) if form is None else form.value
+    saved = open_saved(session.expanduser(), image)
+    export_labels(output.expanduser(), saved, chosen)
+    typer.echo(f"{_count(len(saved.objects), 'object')} on {_count(len(saved.stack), 'slice')} as {chosen}: {output}")
 
 
 @app.command()

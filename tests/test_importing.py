@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import nibabel as untyped
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from napari_medsam2 import AnnotationSession, ImageStack, InputError
+from napari_medsam2.export import FORMATS, export_labels, write_nifti, write_ome_zarr, write_pictures, write_pngs
+from napari_medsam2.export._source import entries
+from napari_medsam2.importing import as_changes, as_prompts, open_labels
+from napari_medsam2.results import ObjectResult
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_medsam2.backend.protocol import Backend
+    from napari_medsam2.importing import LabelFile
+
+nib: Any = untyped
+
+_LABEL_FORMATS = [name for name in FORMATS if name not in ("csv", "csv-slices", "confidence")]
+
+
+def _filled(backend: Backend, stack: ImageStack, seed: int = 0) -> AnnotationSession:
+    """A session with noise, rings and an object that is on some slices only."""
+    rng = np.random.default_rng(seed)
+    session = AnnotationSession(stack, backend=backend)
+    for label, name in ((2, "a ring"), (5, 'say "µ" & <go>'), (60_000, "specks")):
+        session.add_object(name, label)
+    for index in range(len(stack)):
+        height, width = stack.slice_shape(index)
+        y, x = np.ogrid[:height, :width]
+        far = (y - 12) ** 2 + (x - 14) ** 2
+        session.results.put(ObjectResult.from_mask(2, index, (far < 90) & (far > 20)))
+        session.results.put(ObjectResult.from_mask(60_000, index, rng.random((height, width)) > 0.9))
+        if index % 2:
+            session.results.put(ObjectResult.from_mask(5, index, (y > height - 5) & (x < 7)))
+    return session
+
+
+def _same(labels: LabelFile, session: AnnotationSession) -> None:
+    assert len(labels) == len(session.stack)
+    for index in range(len(labels)):
+        np.testing.assert_array_equal(labels.slice_labels(index), session.slice_labels(index))
+
+
+def _need(form: str) -> None:
+    if form == "roi":
+        pytest.importorskip("roifile")
+
+
+@pytest.mark.parametrize("form", _LABEL_FORMATS)
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((4, 30, 41), "ZYX"), ((2, 3, 30, 41), "TZYX"), ((3, 2, 30, 41), "ZTYX"), ((30, 41), "YX")]
+)
+def test_values_names_and_colours_survive(
+    tmp_path: Path, backend: Backend, form: str, shape: tuple[int, ...], axes: str
+) -> None:
+    _need(form)
+    session = _filled(backend, ImageStack(np.zeros(shape, np.uint8), axes))
+    path = tmp_path / f"a{FORMATS[form].suffix}"
+    export_labels(path, session, form)
+    labels = open_labels(path, session.stack)
+    _same(labels, session)
+    wanted = entries(session)
+    if form == "roi":
+        # A region is an object on a slice: one that is on none has none.
+        wanted = {label: entry for label, entry in wanted.items() if session.results.indices(label)}
+    assert labels.objects == wanted
+
+
+@pytest.mark.parametrize("form", ["png", "coco", "coco-polygons", "roi"])
+def test_collections_survive(tmp_path: Path, backend: Backend, form: str) -> None:
+    _need(form)
+    pictures = [np.zeros((30, 41), np.uint8), np.zeros((50, 32), np.uint8), np.zeros((33, 64, 3), np.uint8)]
+    session = _filled(backend, ImageStack(pictures, names=["b.png", "a.png", "c.jpg"]))
+    export_labels(tmp_path / f"a{FORMATS[form].suffix}", session, form)
+    labels = open_labels(tmp_path / f"a{FORMATS[form].suffix}", session.stack)
+    _same(labels, session)
+    assert labels.objects == entries(session)
+
+
+def test_pictures_are_found_by_their_names(tmp_path: Path, backend: Backend) -> None:
+    pictures = [np.zeros((30, 41), np.uint8)] * 3
+    session = _filled(backend, ImageStack(pictures, names=["x10.jpg", "x9.tif", "a.png"]))
+    write_pictures(tmp_path / "out", session)
+    _same(open_labels(tmp_path / "out", session.stack), session)
+    (tmp_path / "out" / "a.png").unlink()
+    with pytest.raises(InputError, match=r"no labels for a\.png \(1 of 3"):
+        open_labels(tmp_path / "out", session.stack)
+
+
+def test_masks_are_accepted_or_prompts(tmp_path: Path, backend: Backend) -> None:
+    session = _filled(backend, ImageStack(np.zeros((4, 30, 41), np.uint8), "ZYX"))
+    export_labels(tmp_path / "a.tif", session, "tiff")
+    labels = open_labels(tmp_path / "a.tif", session.stack)
+    changes = as_changes(labels)
+    assert dict(changes.names) == {2: "a ring", 5: 'say "µ" & <go>', 60_000: "specks"}
+    assert set(changes.colors) == {2, 5, 60_000}
+    other = AnnotationSession(session.stack, backend=backend)
+    for label, name in changes.names.items():
+        other.add_object(name, label)
+    changes.apply(other.results)
+    for index in range(4):
+        np.testing.assert_array_equal(other.slice_labels(index), session.slice_labels(index))
+    assert {source for *_, source in other.results.summary()} == {"mask"}
+    assert {confidence for _, _, confidence, _, _ in other.results.summary()} == {1.0}
+    prompts = list(as_prompts(labels, indices=[1, 3], objects=[5]))
+    assert [(p.label, p.index) for p in prompts] == [(5, 1), (5, 3)]
+    fresh = AnnotationSession(session.stack, backend=backend)
+    for prompt in prompts:
+        fresh.add_prompt(prompt)
+    for index in (1, 3):
+        np.testing.assert_array_equal(fresh.slice_labels(index) == 5, session.slice_labels(index) == 5)
+    with pytest.raises(InputError, match="slice 4 does not exist"):
+        list(as_prompts(labels, indices=[4]))
+    with pytest.raises(InputError, match="no object on these slices"):
+        as_changes(labels, indices=[0], objects=[5])
+
+
+# -- files that others wrote -------------------------------------------------------------------------------------------
+
+
+def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    stack = ImageStack(np.zeros((3, 20, 24), np.uint8), "ZYX", name="scan")
+    cases: list[tuple[np.ndarray, str]] = [
+        (np.zeros((4, 20, 24), np.uint8), "has 4 slices, but scan has 3"),
+        (np.zeros((3, 20, 25), np.uint8), r"has shape \(3, 20, 25\), but scan has \(3, 20, 24\)"),
+        (np.full((3, 20, 24), 0.5, np.float32), "not whole numbers"),
+        (np.full((3, 20, 24), -1, np.int16), "beyond 0 to 2147483647"),
+        (np.full((3, 20, 24), 2**31, np.uint32), "beyond 0 to 2147483647"),
+        (np.full((3, 20, 24), np.nan, np.float32), "not whole numbers"),
+    ]
+    for values, complaint in cases:
+        tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", metadata={"axes": "ZYX"})
+        with pytest.raises(InputError, match=complaint):
+            open_labels(tmp_path / "a.tif", stack).slice_labels(1)
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.full((3, 20, 24), 7, np.float32), photometric="minisblack", metadata={"axes": "ZYX"}
+    )
+    assert (open_labels(tmp_path / "a.tif", stack).slice_labels(2) == 7).all()
+    Image.fromarray(np.zeros((20, 24, 3), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="colour picture"):
+        open_labels(tmp_path / "a.png", ImageStack(np.zeros((20, 24), np.uint8))).slice_labels(0)
+
+
+def test_nifti_labels_on_another_grid_are_refused(tmp_path: Path, backend: Backend) -> None:
+    affine = np.diag([-0.7, 0.8, 2.5, 1])
+    nib.save(nib.Nifti1Image(np.zeros((41, 30, 4), np.int16), affine), tmp_path / "image.nii.gz")
+    stack = ImageStack.open(tmp_path / "image.nii.gz")
+    session = _filled(backend, stack)
+    write_nifti(tmp_path / "labels.nii.gz", session)
+    _same(open_labels(tmp_path / "labels.nii.gz", stack), session)
+    mirrored = nib.Nifti1Image(np.zeros((41, 30, 4), np.int16), affine @ np.diag([-1, 1, 1, 1]))
+    nib.save(mirrored, tmp_path / "mirrored.nii.gz")
+    with pytest.raises(InputError, match="lies on another grid"):
+        open_labels(tmp_path / "mirrored.nii.gz", stack)
+
+
+def test_the_labels_of_an_image_are_found(tmp_path: Path, backend: Backend) -> None:
+    import zarr
+
+    image = zarr.create_group(tmp_path / "image.zarr", zarr_format=3)
+    image.attrs["ome"] = {"version": "0.5", "multiscales": []}
+    session = _filled(backend, ImageStack(np.zeros((4, 30, 41), np.uint8), "ZYX"))
+    write_ome_zarr(tmp_path / "image.zarr" / "labels" / "cells", session)
+    _same(open_labels(tmp_path / "image.zarr", session.stack), session)
+    write_ome_zarr(tmp_path / "image.zarr" / "labels" / "more", session)
+    with pytest.raises(InputError, match="holds 2 label images"):
+        open_labels(tmp_path / "image.zarr", session.stack)
+
+
+def _coco(path: Path, annotations: list[dict[str, Any]], names: list[str]) -> None:
+    data = {
+        "images": [{"id": 10 + n, "file_name": name, "height": 20, "width": 24} for n, name in enumerate(names)],
+        "categories": [{"id": 1, "name": "cell"}],
+        "annotations": [{"id": n, "category_id": 1, "iscrowd": 0, **a} for n, a in enumerate(annotations)],
+    }
+    path.write_text(json.dumps(data))
+
+
+def test_coco_instances_of_one_category_become_objects(tmp_path: Path) -> None:
+    mask = pytest.importorskip("pycocotools.mask")
+    circle = (np.mgrid[:20, :24][0] - 10) ** 2 + (np.mgrid[:20, :24][1] - 12) ** 2 < 40
+    code = mask.encode(np.asfortranarray(circle.astype(np.uint8)))
+    plain = {"size": [20, 24], "counts": [24 * 20 - 5, 5]}
+    square = [2.0, 3.0, 7.0, 3.0, 7.0, 9.0, 2.0, 9.0]
+    _coco(
+        tmp_path / "a.json",
+        [
+            {"image_id": 10, "segmentation": {"size": [20, 24], "counts": code["counts"].decode()}},
+            {"image_id": 10, "segmentation": plain},
+            {"image_id": 11, "segmentation": [square]},
+            {"image_id": 11, "bbox": [10, 11, 3, 2]},
+        ],
+        ["dir/b.png", "a.png"],
+    )
+    stack = ImageStack([np.zeros((20, 24), np.uint8)] * 2, names=["a.png", "dir/b.png"])
+    with pytest.raises(InputError, match=r"no image|has 2 images"):
+        open_labels(tmp_path / "a.json", ImageStack([np.zeros((20, 24), np.uint8)], names=["z.png"]))
+    labels = open_labels(tmp_path / "a.json", stack)
+    assert {o.name for o in labels.objects.values()} == {"cell"}
+    drawn = labels.slice_labels(1)
+    expected = np.where(circle, 1, 0)
+    expected[-5:, -1] = 2
+    np.testing.assert_array_equal(drawn, expected)
+    other = labels.slice_labels(0)
+    assert (other[3:9, 2:7] == 3).all()
+    assert (other[11:13, 10:13] == 4).all()
+    assert np.count_nonzero(other) == 30 + 6
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "cannot read"),
+        ("[]", "no COCO file"),
+        ('{"images": [], "annotations": [{}]}', "not as COCO wants it"),
+        (
+            '{"images": [{"id": 1, "height": 9, "width": 9}], "annotations": []}',
+            "has 9 × 9 pixels, but slice 0 has 20 × 24",
+        ),
+    ],
+)
+def test_broken_coco_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError, match=complaint):
+        open_labels(tmp_path / "a.json", ImageStack(np.zeros((20, 24), np.uint8)))
+    with pytest.raises(InputError, match="no file"):
+        open_labels(tmp_path / "b.json", ImageStack(np.zeros((20, 24), np.uint8)))
+
+
+@pytest.mark.parametrize("counts", ["04", [3, 4], "\x7f", [-1, 481]])
+def test_broken_run_lengths_are_refused(tmp_path: Path, counts: Any) -> None:
+    _coco(tmp_path / "a.json", [{"image_id": 10, "segmentation": {"size": [20, 24], "counts": counts}}], ["a"])
+    with pytest.raises(InputError, match="run-length"):
+        open_labels(tmp_path / "a.json", ImageStack(np.zeros((20, 24), np.uint8))).slice_labels(0)
+
+
+def test_imagej_regions_of_others(tmp_path: Path) -> None:
+    roifile = pytest.importorskip("roifile")
+    rectangle = roifile.ImagejRoi(roitype=roifile.ROI_TYPE.RECT, top=2, left=3, bottom=7, right=9, name="box")
+    rectangle.position = 2
+    oval = roifile.ImagejRoi(roitype=roifile.ROI_TYPE.OVAL, top=5, left=4, bottom=15, right=20, name="cell")
+    oval.z_position = 1
+    hand = roifile.ImagejRoi.frompoints(np.array([[10, 1], [20, 1], [20, 4], [10, 4]]), name="hand", position=1)
+    roifile.roiwrite(tmp_path / "a.zip", [rectangle, oval, hand], mode="w")
+    stack = ImageStack(np.zeros((3, 20, 24), np.uint8), "ZYX")
+    labels = open_labels(tmp_path / "a.zip", stack)
+    assert [o.name for o in labels.objects.values()] == ["box", "cell", "hand"]
+    y, x = np.mgrid[:20, :24]
+    ellipse = ((y - 9.5) / 5) ** 2 + ((x - 11.5) / 8) ** 2 < 1
+    np.testing.assert_array_equal(labels.slice_labels(0) == 2, ellipse)
+    second = np.zeros((20, 24), int)
+    second[2:7, 3:9], second[1:4, 10:20] = 1, 3
+    np.testing.assert_array_equal(labels.slice_labels(1), second)
+    assert not labels.slice_labels(2).any()
+    for broken, complaint in (
+        (roifile.ImagejRoi(roitype=roifile.ROI_TYPE.RECT, bottom=3, right=3, name="lost"), "which slice"),
+        (roifile.ImagejRoi(roitype=roifile.ROI_TYPE.LINE, position=1, name="line"), "no area"),
+        (roifile.ImagejRoi(roitype=roifile.ROI_TYPE.RECT, bottom=3, right=3, position=9), "slice 8"),
+    ):
+        broken.tofile(tmp_path / "one.roi")
+        with pytest.raises(InputError, match=complaint):
+            open_labels(tmp_path / "one.roi", stack)
+    (tmp_path / "b.zip").write_bytes(b"PK nothing")
+    with pytest.raises(InputError, match=r"cannot read b\.zip"):
+        open_labels(tmp_path / "b.zip", stack)
+
+
+def test_regions_without_their_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "roifile", None)
+    with pytest.raises(InputError, match=r"napari-medsam2\[export\]"):
+        open_labels(tmp_path / "a.zip", ImageStack(np.zeros((20, 24), np.uint8)))
+
+
+def test_slices_are_read_one_at_a_time(tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = _filled(backend, ImageStack(np.zeros((4, 30, 41), np.uint8), "ZYX"))
+    write_pngs(tmp_path / "out", session)
+    labels = open_labels(tmp_path / "out", session.stack)
+    read = []
+    original = ImageStack.raw
+
+    def watched(self: ImageStack, index: int) -> np.ndarray:
+        read.append(index)
+        return original(self, index)
+
+    monkeypatch.setattr(ImageStack, "raw", watched)
+    labels.slice_labels(2)
+    assert read == [2]

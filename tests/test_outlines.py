@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from napari_medsam2 import _rle
+from napari_medsam2._outlines import crops, fill, is_hole, outlines, polygons
+
+_MASKS = arrays.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
+
+
+@given(_MASKS)
+def test_outlines_give_the_mask_back(mask: np.ndarray) -> None:
+    paths = outlines(mask)
+    np.testing.assert_array_equal(fill(paths, mask.shape), mask)
+    for path in paths:
+        steps = np.abs(np.diff(np.concatenate([path, path[:1]]), axis=0))
+        assert ((steps == 0).sum(1) == 1).all(), "along the edges of pixels, with a corner at every point"
+
+
+@given(_MASKS)
+def test_polygons_cover_the_mask_once_and_have_no_holes(mask: np.ndarray) -> None:
+    total = np.zeros(mask.shape, int)
+    for path in polygons(mask):
+        assert not is_hole(path)
+        total += fill([path], mask.shape)
+    np.testing.assert_array_equal(total, mask)
+
+
+@given(_MASKS)
+def test_outlines_count_pieces_and_holes(mask: np.ndarray) -> None:
+    from scipy.ndimage import label
+
+    paths = outlines(mask)
+    pieces = label(mask)[1]
+    gaps = label(np.pad(~mask, 1, constant_values=True), np.ones((3, 3)))[1] - 1
+    assert sum(not is_hole(path) for path in paths) == pieces
+    assert sum(is_hole(path) for path in paths) == gaps
+
+
+@given(_MASKS, st.integers(0, 3), st.integers(0, 3))
+def test_run_lengths_are_those_of_pycocotools(mask: np.ndarray, top: int, left: int) -> None:
+    coco = pytest.importorskip("pycocotools.mask")
+    whole = np.pad(mask, ((top, 2), (left, 1)))
+    counts = _rle.encode(mask, top, left, whole.shape)
+    assert _rle.pack(counts) == coco.encode(np.asfortranarray(whole.astype(np.uint8)))["counts"].decode()
+    assert _rle.unpack(_rle.pack(counts)) == counts
+    np.testing.assert_array_equal(_rle.decode(counts, whole.shape), whole)
+
+
+def test_windows_of_objects_with_large_labels() -> None:
+    labels = np.zeros((9, 12), np.uint32)
+    labels[2:4, 3:9], labels[5, 5], labels[8, 0] = 2**31 - 1, 7, 7
+    found = {label: (top, left, mask) for label, top, left, mask in crops(labels)}
+    assert list(found) == [7, 2**31 - 1]
+    assert found[2**31 - 1][:2] == (2, 3)
+    assert found[2**31 - 1][2].all()
+    assert found[2**31 - 1][2].shape == (2, 6)
+    top, left, mask = found[7]
+    assert (top, left, mask.shape, mask.sum()) == (5, 0, (4, 6), 2)
+    assert list(crops(np.zeros((3, 3), np.uint16))) == []
+    ((label, *_, full),) = crops(np.full((3, 3), 4, np.uint16))
+    assert label == 4
+    assert full.all()
+
+
+def test_slanted_polygons_take_the_pixels_whose_centres_they_hold() -> None:
+    triangle = np.array([(0, 0), (0, 10), (10, 0)])
+    y, x = np.mgrid[:10, :12]
+    np.testing.assert_array_equal(fill([triangle], (10, 12)), x + 0.5 + y + 0.5 < 10)
+    # What lies beyond the slice is cut off.
+    np.testing.assert_array_equal(
+        fill([np.array([(-5, -5), (-5, 3), (20, 3), (20, -5)])], (4, 6)), np.mgrid[:4, :6][1] < 3
+    )
