@@ -12,7 +12,7 @@ from napari_medsam2._axes import leading
 from napari_medsam2._files import atomic_folder, write_text
 from napari_medsam2._ngff import is_zarr
 from napari_medsam2.errors import InputError
-from napari_medsam2.export._source import KEY, entries, table
+from napari_medsam2.export._source import entries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,7 +141,6 @@ def _write(folder: Path, session: LabelSource, path: Path, inside: bool) -> None
             level[place] = labels
             labels = labels[::2, ::2]
     group.attrs["ome"] = _metadata(stack, axes, len(levels), objects, path, inside)
-    group.attrs[KEY] = table(objects)
 
 
 def _metadata(
