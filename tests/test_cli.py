@@ -211,9 +211,9 @@ def test_evaluate_prints_a_row_a_protocol_and_writes_them(run: Run, tmp_path: Pa
     code, out, err = run("evaluate", tmp_path, "--json", tmp_path / "e.json")
     assert (code, err) == (0, "")
     lines = [line.split() for line in out.splitlines()]
-    assert [line[1] for line in lines[1:4]] == ["box", "click", "stack"]
+    assert [line[1] for line in lines[1:6]] == ["box", "click", "stack", "clicks", "mend"]
     written = json.loads((tmp_path / "e.json").read_text())
-    assert [f"{row['dice']:.3f}" for row in written["rows"]] == [line[3] for line in lines[1:4]]
+    assert [f"{row['dice']:.3f}" for row in written["rows"]] == [line[3] for line in lines[1:6]]
     assert written["rows"][0]["baselines"].keys() == {"box filled", "Otsu"}
     assert written["rows"][2]["baselines"].keys() == {"copied"}
     assert written["rows"][0]["dice"] > 0.9
@@ -411,17 +411,23 @@ def test_an_interruption_is_quiet_and_leaves_nothing(tmp_path: Path, balls: Ball
     folder = tmp_path / "out"
     folder.mkdir()
     args = ["segment", "long.tif", "--prompts", str(file), "--output", "out/o.tif", "--kind", "collection"]
-    with subprocess.Popen(
-        [*_MODULE, *args], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        # torch is loaded: it works on the slices now, or is about to.
-        maps = Path(f"/proc/{process.pid}/maps")
-        until = time.monotonic() + 120
-        while maps.exists() and "libtorch" not in maps.read_text() and time.monotonic() < until:
-            time.sleep(0.1)
-        time.sleep(3)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+    # A test run in the background of a shell is started deaf to interruptions, and so are its children.
+    code = (
+        "import signal, napari_medsam2.cli as c; signal.signal(signal.SIGINT, signal.default_int_handler); c.main({})"
+    )
+    command = [sys.executable, "-c", code.format(args)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            # torch is loaded: it works on the slices now, or is about to.
+            maps = Path(f"/proc/{process.pid}/maps")
+            until = time.monotonic() + 120
+            while maps.exists() and "libtorch" not in maps.read_text() and time.monotonic() < until:
+                time.sleep(0.1)
+            time.sleep(3)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert (process.returncode, out, err) == (130, "", "")
     assert not list(folder.iterdir())
 
