@@ -140,6 +140,7 @@ def main() -> None:
             "confidence": [(i.label, i.index) for i in sorted(items, key=lambda i: i.confidence)],
             "drift": [(i.label, i.index) for i in sorted(items, key=lambda i: -i.drift)],
             "jump": [(i.label, i.index) for i in sorted(items, key=lambda i: -i.jump)],
+            "waned": [(i.label, i.index) for i in sorted(items, key=lambda i: -i.waned)],
         }
         print(f"\n{case.name}: {len(values)} objects, {len(items)} masks; share of the error in the first 10, 20, 30 %")
         lines: dict[str, Any] = {}

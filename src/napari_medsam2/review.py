@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ReviewItem", "review_order"]
 
-_DOUBT, _DRIFT, _JUMP = 1.0, 1.0, 0.25
-"""What the model's own doubt, the disagreement with the neighbours and the jump in area weigh."""
+_DRIFT, _JUMP, _WANED = 0.5, 0.1, 0.5
+"""What disagreement with the neighbours, the jump in area and having waned weigh beside the model's own doubt of 1."""
+_ABSENT = 0.5
+"""What doubt weighs where the model says that the object is absent: it says so beyond its end, and is seldom wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,12 @@ class ReviewItem:
     object_score : float
         The probability that the object is in the slice.
     drift : float
-        In [0, 1]: 1 − Dice with the masks of the neighbouring slices, their mean.
+        In [0, 1]: 1 − Dice with the masks of the neighbouring slices where the object is there, their mean; 1 for a
+        mask whose neighbours are all empty, and for an object that is absent between two slices where it is there.
     jump : float
-        How far its area is from the neighbours' mean, as a factor: log2, without sign; at most 4.
+        How far its area is from the mean of those neighbours, as a factor: log2, without sign; at most 4.
+    waned : float
+        In [0, 1]: by how much the mask is smaller than the median of the object's; it may have ended before.
     mark : str or None
         ``"skipped"`` or ``"rejected"``, if a person said so.
     """
@@ -48,6 +53,7 @@ class ReviewItem:
     object_score: float
     drift: float
     jump: float
+    waned: float = 0.0
     mark: str | None = None
 
 
@@ -90,7 +96,7 @@ def review_order(
             items += _of_one(results, label, own, stretch, marks, prompted)
     for (label, index), mark in marks.items():
         if mark == "rejected" and results.packed(label, index) is None and (labels is None or label in labels):
-            items.append(ReviewItem(label, index, math.inf, 0.0, 0.0, 1.0, 0.0, mark))
+            items.append(ReviewItem(label, index, math.inf, 0.0, 0.0, 1.0, 0.0, 0.0, mark))
     order = {"rejected": 0, None: 1, "skipped": 2}
     return sorted(items, key=lambda item: (order[item.mark], -item.risk, item.index, item.label))
 
@@ -112,6 +118,12 @@ def _of_one(
             window[index] = None if packed is None else packed.unpack()
         return window[index]
 
+    areas = []
+    for index in indices:
+        areas.append(_area(at(index)))
+        window.clear()
+    areas = [area for area in areas if area]
+    middle = float(np.median(areas)) if areas else 0.0
     for index in indices:
         place = stretch.index(index)
         around = [stretch[i] for i in (place - 1, place + 1) if 0 <= i < len(stretch)]
@@ -121,18 +133,26 @@ def _of_one(
         result = at(index)
         if result is None or mark == "accepted" or (label, index) in prompted:
             continue
-        near = [one for one in map(at, around) if one is not None]
-        drift = float(np.mean([1 - _overlap(result, one) for one in near])) if near else 0.0
-        jump = _jump(result, near)
-        risk = _DOUBT * (1 - result.confidence) + _DRIFT * drift + _JUMP * jump
-        yield ReviewItem(label, index, risk, result.confidence, result.object_score, drift, jump, mark)
+        known = [one for one in map(at, around) if one is not None]
+        near = [one for one in known if one.area]
+        doubt, waned, jump = 1 - result.confidence, 0.0, 0.0
+        if result.area:
+            drift = float(np.mean([1 - _overlap(result, one) for one in near])) if near else float(bool(known))
+            jump, waned = _jump(result, near), max(0.0, 1 - result.area / middle)
+        else:
+            # Beyond its end an object is rightly unlike its neighbour; a gap is not.
+            drift, doubt = float(len(near) > 1), _ABSENT * doubt
+        risk = doubt + _DRIFT * drift + _JUMP * jump + _WANED * waned
+        yield ReviewItem(label, index, risk, result.confidence, result.object_score, drift, jump, waned, mark)
+
+
+def _area(result: ObjectResult | None) -> int:
+    return 0 if result is None else result.area
 
 
 def _overlap(a: ObjectResult, b: ObjectResult) -> float:
-    """The Dice of two masks in slice coordinates; 1 where both are empty."""
+    """The Dice of two masks in slice coordinates, not both empty."""
     total = a.area + b.area
-    if not total:
-        return 1.0
     top, left = max(a.top, b.top), max(a.left, b.left)
     bottom = min(a.top + a.logits.shape[0], b.top + b.logits.shape[0])
     right = min(a.left + a.logits.shape[1], b.left + b.logits.shape[1])
