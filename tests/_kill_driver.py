@@ -49,10 +49,15 @@ def main(place: Path, trials: int) -> None:
                 os.write(writer, b".")
             os._exit(0)
         os.close(writer)
-        time.sleep(rng.uniform(0, took))
+        # The instant is a place in the annotation, not a time since the fork: how long a fork takes, and how fast the
+        # machine is, must not decide where the kills fall.
+        returned = b""
+        target = rng.randrange(len(states) + 1)
+        while len(returned) < target and (heard := os.read(reader, 1)):
+            returned += heard
+        time.sleep(rng.uniform(0, 2 * took / len(states) if target else took))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        returned = b""
         while chunk := os.read(reader, 65536):
             returned += chunk
         os.close(reader)

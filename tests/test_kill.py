@@ -20,8 +20,8 @@ def test_a_kill_at_any_instant_costs_at_most_the_last_command(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     assert found["wrong"] == []
-    # The instants were spread over the whole annotation.
+    # The instants were spread over the whole annotation, and nearly all fell into it.
     reached = found["reached"]
-    assert len(reached) > 100
-    assert len(set(reached)) > 15
-    assert max(reached) > found["commands"] / 2
+    assert len(reached) > 180
+    assert len(set(reached)) > 30
+    assert max(reached) > 0.9 * found["commands"]
