@@ -59,7 +59,7 @@ class Recipe:
 PHASES = (
     Recipe(),
     Recipe(
-        seed=1, steps=1600, final_share=0.25, stacks=2, slices=5, collections=2, real=0.45, learning_rate=5e-4,
+        seed=1, steps=1200, final_share=1 / 6, stacks=2, slices=5, collections=2, real=0.45, learning_rate=5e-4,
         warmup=50, steady=True,
     ),
 )  # fmt: skip
