@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from napari_medsam2.prompts import SlicePrompt
     from napari_medsam2.stack import ImageStack
 
+import os
+MERGE=os.environ.get("MERGE","")
 __all__ = ["Prediction", "adopt", "place", "predict", "view_of"]
 
 
@@ -89,6 +91,9 @@ def predict(
         previous = current if current is not None and current.area else None
         decoded = backend.decode(embedding, [view_prompt(prompt, view, previous)])
     result = place(label, index, shape, view, decoded, "prompt", present=True)
+    if MERGE and current is not None and current.area and (MERGE=="all" or current.source!="prompt"):
+        from napari_medsam2.refine import local_change
+        result = local_change(current, result, prompt)
     return Prediction(view, decoded, prompt.corrects, backend.name), result
 
 
