@@ -18,6 +18,7 @@ _FLOORS = [
     "stack reading results metrics backend.protocol",
     "prompts samples memory cache backend objects",
     "prediction _imageref",
+    "_banks plan question",
     "propagation state",
     "history _codec correction review",
     "storage",
