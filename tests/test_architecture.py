@@ -15,10 +15,10 @@ _ROOT = Path(napari_medsam2.__file__).parent
 _FLOORS = [
     "errors",
     "_files _journal _lock _outlines _rle geometry ending _progress",
-    "stack _axes _checks _imagefile _intensity _layout _ngff _nifti _numbering _readers _sources _tiff _windows "
-    "results metrics backend.protocol",
+    "stack reading results metrics backend.protocol",
     "prompts samples memory cache backend objects",
     "prediction _imageref",
+    "_banks plan question",
     "propagation state",
     "history _codec correction review",
     "storage",
@@ -27,7 +27,7 @@ _FLOORS = [
     "session_propagation",
     "session",
     "segmentation training evaluation export importing overlay replay _canvas _segment",
-    "cli demo",
+    "cli demo _models_cli",
     "widgets",
 ]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_medsam2._axes import leading
-from napari_medsam2._checks import check_spacing
 from napari_medsam2.errors import InputError
+from napari_medsam2.reading.axes import leading
+from napari_medsam2.reading.checks import check_spacing
 from napari_medsam2.stack import ImageStack
 
 if TYPE_CHECKING:

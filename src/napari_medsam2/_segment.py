@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_medsam2._files import atomic_path
 from napari_medsam2._progress import quiet
-from napari_medsam2._readers import distinct_names, find_images, natural_key, open_collection
 from napari_medsam2.errors import InputError
 from napari_medsam2.export import picture_names, write_confidence, write_labels, write_picture, write_pictures
 from napari_medsam2.prompts import load_prompts
+from napari_medsam2.reading.readers import distinct_names, find_images, natural_key, open_collection
 from napari_medsam2.stack import ImageStack
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_medsam2._axes import leading
 from napari_medsam2._canvas import (
     Frame,
     colour,
@@ -24,6 +23,7 @@ from napari_medsam2._canvas import (
 )
 from napari_medsam2._files import atomic_path
 from napari_medsam2.errors import InputError
+from napari_medsam2.reading.axes import leading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

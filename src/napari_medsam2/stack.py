@@ -8,15 +8,15 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_medsam2._axes import check_letters
-from napari_medsam2._checks import check_channel, check_names, check_spacing, check_window
-from napari_medsam2._intensity import Window, apply_window
-from napari_medsam2._layout import Layout, Pile, layout_of
-from napari_medsam2._numbering import check_index, ravel, runs, unravel
-from napari_medsam2._readers import distinct_names, find_images, open_collection, open_image, reason, short_name
-from napari_medsam2._sources import match_axes
-from napari_medsam2._windows import Windows
 from napari_medsam2.errors import InputError
+from napari_medsam2.reading.axes import check_letters
+from napari_medsam2.reading.checks import check_channel, check_names, check_spacing, check_window
+from napari_medsam2.reading.intensity import Window, apply_window
+from napari_medsam2.reading.layout import Layout, Pile, layout_of
+from napari_medsam2.reading.numbering import check_index, ravel, runs, unravel
+from napari_medsam2.reading.readers import distinct_names, find_images, open_collection, open_image, reason, short_name
+from napari_medsam2.reading.sources import match_axes
+from napari_medsam2.reading.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -338,8 +338,8 @@ class ImageStack:
         """The values shown as black and as white, where one window holds for all that is shown.
 
         It is what was given as ``window``, else 0 and 255 for 8-bit colour, 0 and 1 for bool, else robust percentiles
-        (0.5 and 99.8, see `napari_medsam2._intensity`) of at most 32 slices and 2 million pixels, found at the first
-        use and kept. Both ends are equal for a constant image, which is shown as black. None where the
+        (0.5 and 99.8, see `napari_medsam2.reading.intensity`) of at most 32 slices and 2 million pixels, found at the
+        first use and kept. Both ends are equal for a constant image, which is shown as black. None where the
         channels, or the pictures of a collection, have windows of their own: see `windows`.
         """
         if self.is_collection and self._length > 1:

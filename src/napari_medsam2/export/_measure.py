@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from napari_medsam2._axes import leading
 from napari_medsam2._files import atomic_path
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._source import ObjectEntry, entries
+from napari_medsam2.reading.axes import leading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

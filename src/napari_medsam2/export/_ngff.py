@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_medsam2._axes import leading
 from napari_medsam2._files import atomic_folder, write_text
-from napari_medsam2._ngff import is_zarr
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._source import entries
+from napari_medsam2.reading.axes import leading
+from napari_medsam2.reading.ngff import is_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

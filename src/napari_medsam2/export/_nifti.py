@@ -10,10 +10,10 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from napari_medsam2._axes import leading
 from napari_medsam2._files import atomic_path
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._source import KEY, entries, table
+from napari_medsam2.reading.axes import leading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

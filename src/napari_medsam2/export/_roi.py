@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_medsam2._axes import leading
 from napari_medsam2._files import atomic_path
 from napari_medsam2._outlines import crops, outlines
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._source import KEY, ObjectEntry, entries
+from napari_medsam2.reading.axes import leading
 
 if TYPE_CHECKING:
     from pathlib import Path

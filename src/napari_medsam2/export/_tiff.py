@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from napari_medsam2._axes import leading
 from napari_medsam2._files import atomic_path
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._source import KEY, entries, table
+from napari_medsam2.reading.axes import leading
 
 if TYPE_CHECKING:
     from pathlib import Path

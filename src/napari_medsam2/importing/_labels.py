@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_medsam2._axes import leading
 from napari_medsam2.errors import InputError
 from napari_medsam2.importing._names import known_objects
+from napari_medsam2.reading.axes import leading
 from napari_medsam2.stack import ImageStack
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def check_labels(values: np.ndarray, shape: tuple[int, int], where: str) -> np.n
 
 def _label_group(place: Path) -> Path:
     """Return the label image of an OME-Zarr: itself, or the only one of an image."""
-    from napari_medsam2._ngff import is_zarr
+    from napari_medsam2.reading.ngff import is_zarr
 
     folder = place / "labels"
     if not (is_zarr(place) and folder.is_dir()):

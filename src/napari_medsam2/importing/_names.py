@@ -6,11 +6,11 @@ import json
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from napari_medsam2._readers import reason
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._pictures import TABLE_FILE
 from napari_medsam2.export._source import KEY, ObjectEntry, parse_color, parse_table
 from napari_medsam2.export._tiff import COLOR_NAMESPACE, NAME_NAMESPACE
+from napari_medsam2.reading.readers import reason
 
 if TYPE_CHECKING:
     from pathlib import Path

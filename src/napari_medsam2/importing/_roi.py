@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_medsam2._axes import leading
 from napari_medsam2._outlines import fill
-from napari_medsam2._readers import reason
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._roi import roifile
 from napari_medsam2.export._source import KEY, ObjectEntry, parse_table
 from napari_medsam2.importing._labels import LabelFile
+from napari_medsam2.reading.axes import leading
+from napari_medsam2.reading.readers import reason
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_medsam2._axes import leading
 from napari_medsam2.errors import InputError
 from napari_medsam2.objects._changes import Changes, free_label, relabel
+from napari_medsam2.reading.axes import leading
 from napari_medsam2.results import Results
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_medsam2._axes import guess_axes, leading
-from napari_medsam2._imagefile import ImageFile
-from napari_medsam2._sources import Key, MappedArray, check_dtype
 from napari_medsam2.errors import InputError
+from napari_medsam2.reading.axes import guess_axes, leading
+from napari_medsam2.reading.imagefile import ImageFile
+from napari_medsam2.reading.sources import Key, MappedArray, check_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,7 +55,7 @@ def open_image(path: Path) -> ImageFile:
     InputError
         If the format is unknown or the file cannot be understood.
     """
-    from napari_medsam2._ngff import is_zarr, open_zarr
+    from napari_medsam2.reading.ngff import is_zarr, open_zarr
 
     opener = open_zarr if path.is_dir() and is_zarr(path) else _opener(path)
     if path.is_file() and path.stat().st_size == 0:
@@ -71,8 +71,8 @@ def open_image(path: Path) -> ImageFile:
 
 
 def _opener(path: Path) -> Callable[[Path], ImageFile]:
-    from napari_medsam2._nifti import open_nifti
-    from napari_medsam2._tiff import open_tiff
+    from napari_medsam2.reading.nifti import open_nifti
+    from napari_medsam2.reading.tiff import open_tiff
 
     name = path.name.lower()
     if name.endswith(_TIFFS):
@@ -203,7 +203,7 @@ class CollectionItem:
 
 def _without_singles(image: ImageFile) -> ImageFile:
     """Drop leading axes of length 1, which many programs write around a single picture."""
-    from napari_medsam2._sources import match_axes
+    from napari_medsam2.reading.sources import match_axes
 
     kept = "".join(
         letter
@@ -229,7 +229,7 @@ def find_images(place: Path) -> list[Path] | None:
     InputError
         If there is nothing.
     """
-    from napari_medsam2._ngff import is_zarr
+    from napari_medsam2.reading.ngff import is_zarr
 
     if place.is_file() or (place.is_dir() and is_zarr(place)):
         return None

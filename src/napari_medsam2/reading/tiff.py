@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from napari_medsam2._axes import guess_axes, make_spacing
-from napari_medsam2._imagefile import ImageFile
-from napari_medsam2._sources import Key, MappedArray, Rearranged, Source, full_key
 from napari_medsam2.errors import InputError
+from napari_medsam2.reading.axes import guess_axes, make_spacing
+from napari_medsam2.reading.imagefile import ImageFile
+from napari_medsam2.reading.sources import Key, MappedArray, Rearranged, Source, full_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

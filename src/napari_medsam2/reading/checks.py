@@ -11,7 +11,7 @@ from napari_medsam2.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from napari_medsam2._intensity import Window
+    from napari_medsam2.reading.intensity import Window
 
 __all__ = ["check_channel", "check_names", "check_spacing", "check_window"]
 

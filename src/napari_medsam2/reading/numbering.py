@@ -6,8 +6,8 @@ import math
 import operator
 from typing import TYPE_CHECKING
 
-from napari_medsam2._axes import leading
 from napari_medsam2.errors import InputError
+from napari_medsam2.reading.axes import leading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

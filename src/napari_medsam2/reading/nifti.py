@@ -9,10 +9,10 @@ import threading
 import weakref
 from typing import IO, TYPE_CHECKING, Any
 
-from napari_medsam2._axes import make_spacing
-from napari_medsam2._imagefile import ImageFile
-from napari_medsam2._sources import MappedArray, ScaledArray, Source, check_dtype
 from napari_medsam2.errors import InputError
+from napari_medsam2.reading.axes import make_spacing
+from napari_medsam2.reading.imagefile import ImageFile
+from napari_medsam2.reading.sources import MappedArray, ScaledArray, Source, check_dtype
 
 if TYPE_CHECKING:
     from pathlib import Path

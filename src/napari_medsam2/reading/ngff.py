@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, cast
 
-from napari_medsam2._axes import guess_axes, make_spacing
-from napari_medsam2._imagefile import ImageFile
 from napari_medsam2.errors import InputError
+from napari_medsam2.reading.axes import guess_axes, make_spacing
+from napari_medsam2.reading.imagefile import ImageFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import zarr
 
-    from napari_medsam2._sources import Source
+    from napari_medsam2.reading.sources import Source
 
 __all__ = ["is_zarr", "open_zarr"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_medsam2._sources import Source
+    from napari_medsam2.reading.sources import Source
 
 __all__ = ["ImageFile"]
 

@@ -6,16 +6,16 @@ import threading
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from napari_medsam2._axes import leading
-from napari_medsam2._intensity import MAX_PIXELS, MAX_SLICES, Window, finite_range, robust_window, thin
 from napari_medsam2.errors import InputError
+from napari_medsam2.reading.axes import leading
+from napari_medsam2.reading.intensity import MAX_PIXELS, MAX_SLICES, Window, finite_range, robust_window, thin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-    from napari_medsam2._layout import Layout
+    from napari_medsam2.reading.layout import Layout
 
 __all__ = ["Windows"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
-from napari_medsam2._axes import CHANNEL, check_letters, guess_axes, leading, parse_axes
-from napari_medsam2._readers import CollectionItem
-from napari_medsam2._sources import Source, check_dtype
 from napari_medsam2.errors import InputError
+from napari_medsam2.reading.axes import CHANNEL, check_letters, guess_axes, leading, parse_axes
+from napari_medsam2.reading.readers import CollectionItem
+from napari_medsam2.reading.sources import Source, check_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

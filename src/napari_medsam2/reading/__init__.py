@@ -1,0 +1,1 @@
+"""Files of every kind as lazy slices; what `ImageStack` is built on, and nothing that a user calls."""
