@@ -58,14 +58,7 @@ def same_body(one: ObjectResult, other: ObjectResult) -> bool:
     A walk whose mask is that of another object which a person prompted on this slice has gone over into it. Things that
     lie in one another, as a nucleus in its cell, overlap as well, but differ in size.
     """
-    top, left = max(one.top, other.top), max(one.left, other.left)
-    bottom = min(one.top + one.logits.shape[0], other.top + other.logits.shape[0])
-    right = min(one.left + one.logits.shape[1], other.left + other.logits.shape[1])
-    if bottom <= top or right <= left:
-        return False
-    pieces = [r.logits[top - r.top : bottom - r.top, left - r.left : right - r.left] > 0 for r in (one, other)]
-    both = np.count_nonzero(pieces[0] & pieces[1])
-    return 3 * both >= one.area + other.area > 0
+    return 3 * one.shares(other) >= one.area + other.area > 0
 
 
 def narrowest(widths: Sequence[float], dip: float = DIP) -> int:

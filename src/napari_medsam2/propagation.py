@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from napari_medsam2.geometry import plan_region, whole_slice
 from napari_medsam2.memory import select
 from napari_medsam2.prediction import place, view_for, view_of
 from napari_medsam2.results import ObjectResult, SliceResult
+from napari_medsam2.trust import course
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -41,6 +42,9 @@ class _Track:
     visited: list[int]
     parts: bool
     may_settle: bool
+    first: int
+    """Pixels of the prompted slice's mask."""
+    steps: int = 0
     absent: int = 0
     agreed: int = 0
 
@@ -160,14 +164,16 @@ def _start(
         view = view_for(seed.result.shape, box, plan.backend.views, whole=False)
     else:
         view = seed.prediction.view
-    return _Track(label, bank, seed.result, view, size, end, [width], [index], parts, may_settle)
+    return _Track(label, bank, seed.result, view, size, end, [width], [index], parts, may_settle, seed.result.area)
 
 
 def _absent(label: int, index: int, plan: Plan) -> ObjectResult:
     """A result that says: not this object any more, as far as can be told."""
     shape = plan.stack.slice_shape(index)
     nothing = np.zeros((0, 0), np.int8)
-    return ObjectResult(label, index, shape, 0, 0, nothing, 0.5, 0.0, "propagated")
+    trust = getattr(plan.backend, "trust", None)
+    confidence = 0.5 if trust is None else trust.withdrawn
+    return ObjectResult(label, index, shape, 0, 0, nothing, confidence, 0.0, "propagated")
 
 
 def _rest(plan: Plan, track: _Track, index: int) -> bool:
@@ -176,6 +182,7 @@ def _rest(plan: Plan, track: _Track, index: int) -> bool:
     if result is None:
         return False
     track.agreed += 1
+    track.steps += 1
     if not result.area:
         track.absent += 1
         return True
@@ -190,7 +197,9 @@ def _rest(plan: Plan, track: _Track, index: int) -> bool:
 
 def _gone_over(plan: Plan, result: ObjectResult) -> bool:
     """Whether a mask is that of another object which a person prompted on this slice."""
-    rivals = (seeds[result.index].result for o, seeds in plan.seeds.items() if o != result.label and result.index in seeds)
+    rivals = (
+        seeds[result.index].result for o, seeds in plan.seeds.items() if o != result.label and result.index in seeds
+    )
     return bool(result.area) and any(same_body(result, rival) for rival in rivals)
 
 
@@ -211,8 +220,10 @@ def _compare(plan: Plan, track: _Track, result: ObjectResult) -> None:
 def _advance(plan: Plan, tracks: Sequence[_Track], index: int) -> list[ObjectResult]:
     """Compute one slice for some objects, in one batch."""
     backend = plan.backend
+    trust = getattr(backend, "trust", None)
     shape = plan.stack.slice_shape(index)
     for track in tracks:
+        track.steps += 1
         track.view = _follow(track, shape, plan)
     views = [t.view for t in tracks]
     embedding = backend.join(plan.cache.get(plan.stack, backend, index, views))
@@ -224,7 +235,12 @@ def _advance(plan: Plan, tracks: Sequence[_Track], index: int) -> list[ObjectRes
     memories = backend.remember(embedding, decoded, views, [index] * len(tracks), prompted=False)
     out = []
     for i, track in enumerate(tracks):
-        result = place(track.label, index, shape, track.view, decoded.take([i]), "propagated", read=noted(banks[i]))
+        one = decoded.take([i])
+        result = place(track.label, index, shape, track.view, one, "propagated", read=noted(banks[i]))
+        if trust is not None:
+            iou, score = float(one.iou[0]), float(one.score[0].sigmoid())
+            known = course(result, track.last, track.first, iou, score, track.steps)
+            result = replace(result, confidence=trust.of(result, known))
         out.append(result)
         if result.area:
             track.last, track.absent = result, 0

@@ -18,6 +18,7 @@ from napari_medsam2.backend._planes import draw_planes
 from napari_medsam2.backend.protocol import Attended, Decoded, Memory, ViewPrompt
 from napari_medsam2.errors import InputError
 from napari_medsam2.geometry import View, ViewSpec
+from napari_medsam2.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,6 +84,8 @@ class CompactBackend:
 
     name = "compact"
     batch = 16
+    trust: Trust | None = None
+    """What confidence in carried masks is worked out with; see `napari_medsam2.trust`."""
 
     def __init__(self, network: CompactNetwork, device: torch.device | str = "cpu", side: int = 256) -> None:
         self.device = torch.device(device)

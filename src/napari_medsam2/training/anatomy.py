@@ -379,7 +379,9 @@ def _spine(b: _Body, spread: float) -> None:
             b.put((shape + b.bumps(0.1, 0.03) > 0) & (b.wall > -0.2), MUSCLE, rough=0.3)
         if rng.random() < 0.6:
             shape = _ellipsoid(b, (0, back - rng.uniform(0, 0.08), across + sign * r * 1.5), (9, 0.1, 0.08))
-            b.put((shape + b.bumps(0.1, 0.03) > 0) & (b.wall > 0), MUSCLE, b.own(spread) if rng.random() < 0.3 else None)
+            b.put(
+                (shape + b.bumps(0.1, 0.03) > 0) & (b.wall > 0), MUSCLE, b.own(spread) if rng.random() < 0.3 else None
+            )
     trunk = 1 - np.sqrt((dx / r) ** 2 + ((dy - 0.1 * r) / (0.8 * r)) ** 2) + 0.06 * b.noise[2]
     arms = (np.abs(dy - 1.25 * r) < 0.16 * r) & (np.abs(dx) < rng.uniform(0.8, 1.7) * r)
     tail = (np.abs(dx) < 0.14 * r) & (dy > r) & (dy < rng.uniform(1.8, 2.6) * r)

@@ -201,7 +201,6 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
 
-
     def _same_so_far(self, other: dict[str, Any], step: int) -> bool:
         """Whether another recipe made the same steps until here: a steady rate does not depend on when it will fall."""
         own = asdict(self.recipe)

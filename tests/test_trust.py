@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from napari_medsam2.results import ObjectResult
+from napari_medsam2.trust import Course, Trust, course
+
+_TRUST = Trust((0.5, 1.0, 0.2, 2.0, -1.0, 0.0, -1.0, -0.3), (0.3, 0.0, -0.5, 0.0, 0.0, 1.0, 0.0, 0.2), 0.8)
+
+
+def _square(y: int, x: int, size: int) -> ObjectResult:
+    mask = np.zeros((50, 50), bool)
+    mask[y : y + size, x : x + size] = True
+    return ObjectResult.from_mask(1, 0, mask)
+
+
+def test_the_course_is_what_the_masks_say() -> None:
+    known = course(_square(10, 10, 10), _square(10, 15, 20), 900, 0.7, 0.9, 4)
+    # 10 × 10 pixels lie under 10 × 5 of the other's 400.
+    assert known.agreement == pytest.approx(2 * 50 / 500)
+    assert known.widened == pytest.approx(math.log(10 / 20))
+    assert known.waned == pytest.approx(math.log(30 / 10))
+    assert (known.iou, known.score, known.distance) == (0.7, 0.9, 4)
+
+
+def test_an_empty_mask_has_waned_as_far_as_the_last_one() -> None:
+    empty = ObjectResult.from_mask(1, 0, np.zeros((50, 50), bool))
+    known = course(empty, _square(0, 0, 5), 400, 0.5, 0.1, 3)
+    assert (known.agreement, known.widened) == (0, 0)
+    assert known.waned == pytest.approx(math.log(20 / 5))
+
+
+def test_trust_is_a_logistic_function_of_the_course() -> None:
+    known = Course(0.8, 0.9, 0.75, 0.1, 0.2, 5)
+    total = 0.5 + math.log(4) + 0.2 * math.log(9) + 2 * 0.5 - 0.1 - 0.2**2 - 0.3 * math.log(5)
+    assert _TRUST.of(_square(5, 5, 5), known) == pytest.approx(1 / (1 + math.exp(-total)))
+    empty = ObjectResult.from_mask(1, 0, np.zeros((50, 50), bool))
+    total = 0.3 - 0.5 * math.log(9) + 0.2 + 0.2 * math.log(5)
+    assert _TRUST.of(empty, known) == pytest.approx(1 / (1 + math.exp(-total)))
+
+
+def test_extremes_stay_finite() -> None:
+    for iou, score, agreement in ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)):
+        value = _TRUST.of(_square(5, 5, 5), Course(iou, score, agreement, 9.0, -9.0, 1))
+        assert 0 <= value <= 1
