@@ -197,10 +197,10 @@ def _rest(plan: Plan, track: _Track, index: int) -> bool:
 
 def _gone_over(plan: Plan, result: ObjectResult) -> bool:
     """Whether a mask is that of another object which a person prompted on this slice."""
-    rivals = (
-        seeds[result.index].result for o, seeds in plan.seeds.items() if o != result.label and result.index in seeds
-    )
-    return bool(result.area) and any(same_body(result, rival) for rival in rivals)
+    if not result.area:
+        return False
+    others = (seeds.get(result.index) for label, seeds in plan.seeds.items() if label != result.label)
+    return any(same_body(result, seed.result) for seed in others if seed is not None)
 
 
 def _compare(plan: Plan, track: _Track, result: ObjectResult) -> None:

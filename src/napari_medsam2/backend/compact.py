@@ -18,12 +18,12 @@ from napari_medsam2.backend._planes import draw_planes
 from napari_medsam2.backend.protocol import Attended, Decoded, Memory, ViewPrompt
 from napari_medsam2.errors import InputError
 from napari_medsam2.geometry import View, ViewSpec
-from napari_medsam2.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_medsam2.backend.protocol import Embedding
+    from napari_medsam2.trust import Trust
 
 __all__ = ["CompactBackend", "CompactEmbedding"]
 

@@ -41,9 +41,7 @@ def main(
     volumes: Annotated[int, typer.Option(help="Synthetic volumes to draw.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
-    start: Annotated[
-        Path | None, typer.Option(help="Weights to start the last phase from, without the others.")
-    ] = None,
+    start: Annotated[Path | None, typer.Option(help="Weights to start the last phase from.")] = None,
 ) -> None:
     """Train the embedded model, in as many phases as its recipe has; run it again to go on after an interruption."""
     output.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
 """Synthetic sections through a body, as CT and MR show them.
 
-What a network must learn from them, and shapes drawn from smooth fields alone do not teach: organs that share their grey
-value with the neighbour they touch, hollow organs with walls and mixed contents, crescents along the wall, branching
-tubes, bones with a bright shell, and bodies in a row along z that end where a like one begins. Shapes, places and grey
-values are drawn at random; no scan was looked up for them. That label maps painted with random contrasts teach a
+What a network must learn from them, and shapes drawn from smooth fields alone do not teach: organs that share their
+grey value with the neighbour they touch, hollow organs with walls and mixed contents, crescents along the wall,
+branching tubes, bones with a bright shell, and bodies in a row along z that end where a like one begins. Shapes, places
+and grey values are drawn at random. That label maps painted with random contrasts teach a
 network to segment real scans comes from SynthSeg (Billot et al., Medical Image Analysis 2023).
 """
 
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from napari_medsam2.training.shapes import blur, grid, smooth_field
+from napari_medsam2.training.scanner import scan
+from napari_medsam2.training.shapes import grid, smooth_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +118,7 @@ def draw_anatomy(rng: Generator, slices: int, side: int, step: float) -> tuple[T
     for make in makers:
         make(body, spread)
     _spine(body, spread)
-    images = _scan(body, magnetic)
+    images = scan(rng, body.z, body.grey, body.rough, body.noise, magnetic)
     return images, torch.from_numpy(body.labels), torch.from_numpy(body.classes)
 
 
@@ -395,40 +395,3 @@ def _spine(b: _Body, spread: float) -> None:
     b.put(disc & (trunk > 0), CARTILAGE)
     if rng.random() < 0.5:
         b.put(np.hypot(dx, dy - 1.1 * r) < 0.28 * r, FLUID, float(b.values[MUSCLE] * rng.uniform(0.5, 0.9)))
-
-
-def _scan(b: _Body, magnetic: bool) -> Tensor:
-    """Grey values through a scanner: texture, slice thickness, resolution, noise with a grain, a window."""
-    rng = b.rng
-    side = b.grey.shape[-1]
-    unit = 0.25 if magnetic else 60.0
-    image = b.grey + unit * rng.uniform(0.1, 0.5) * b.rough * (0.6 * b.noise[-1] + 0.4 * b.noise[-3])
-    if len(image) > 2 and rng.random() < 0.6:  # neighbouring sections overlap
-        share = rng.uniform(0.05, 0.3)
-        padded = np.pad(image, ((1, 1), (0, 0), (0, 0)), mode="edge")
-        image = (1 - share) * image + share / 2 * (padded[:-2] + padded[2:])
-    if magnetic:
-        bias = smooth_field(rng, 1, b.z, side, rng.uniform(1, 2.5))[0].numpy()
-        image = image * np.exp(rng.uniform(0, 0.35) * bias)
-        low, high = rng.uniform(-0.05, 0.05), rng.uniform(0.7, 1.1)
-    else:
-        level, width = rng.uniform(0, 90), float(np.exp(rng.uniform(np.log(220), np.log(700))))
-        if rng.random() < 0.1:
-            level, width = rng.uniform(-500, 300), rng.uniform(1000, 2000)
-        low, high = level - width / 2, level + width / 2
-    tensor = blur(torch.from_numpy(np.ascontiguousarray(image, np.float32))[:, None], float(rng.uniform(0.4, 1.2)))
-    size = int(side / rng.uniform(1, 3)) if rng.random() < 0.7 else side
-    if size < side:
-        tensor = F.interpolate(tensor, size=(size, size), mode="area")
-    noise = torch.from_numpy(rng.standard_normal(tuple(tensor.shape), dtype=np.float32))
-    if rng.random() < 0.6:
-        noise = blur(noise, float(rng.uniform(0.4, 1.0)))
-        noise = noise / noise.std()
-    amount = unit * float(np.exp(rng.uniform(np.log(0.05), np.log(0.6))))
-    tensor = tensor + amount * noise * (1.0 if not magnetic else 0.5)
-    if magnetic:
-        tensor = tensor.abs()
-    tensor = ((tensor - low) / (high - low)).clamp(0, 1)
-    if size < side:
-        tensor = F.interpolate(tensor, size=(side, side), mode="bilinear", align_corners=False)
-    return tensor.expand(-1, 3, -1, -1).contiguous()

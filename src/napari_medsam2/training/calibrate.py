@@ -18,11 +18,12 @@ from napari_medsam2.errors import InputError
 from napari_medsam2.geometry import mask_box
 from napari_medsam2.metrics import dice
 from napari_medsam2.session import AnnotationSession
+from napari_medsam2.stack import ImageStack
 from napari_medsam2.training.synthetic import synthesize
-from napari_medsam2.trust import Course
 
 if TYPE_CHECKING:
     from napari_medsam2.results import ObjectResult
+    from napari_medsam2.trust import Course
 
 _SEED = 77
 """Training draws from other seeds."""
@@ -75,7 +76,8 @@ def _walk(backend: CompactBackend, number: int) -> list[_Case]:
     largest = pixels.max(0)
     good = np.flatnonzero((largest >= 150) & (largest <= 0.4 * labels[0].size))[1:]
     chosen = rng.permutation(good)[:_OBJECTS].tolist()
-    session = AnnotationSession((volume.images[:, 0].numpy() * 255).astype(np.uint8), backend=backend, kind="stack")
+    stack = ImageStack((volume.images[:, 0].numpy() * 255).astype(np.uint8), "ZYX")
+    session = AnnotationSession(stack, backend=backend, kind="stack")
     objects = {}
     for value in chosen:
         at = int(pixels[:, value].argmax())

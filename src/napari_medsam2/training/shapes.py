@@ -27,6 +27,7 @@ def smooth_field(rng: np.random.Generator, channels: int, z: np.ndarray, side: i
 
 
 def grid(side: int) -> tuple[Tensor, Tensor]:
+    """Pixel centres ``(S, S)`` along y and along x, in units of the side."""
     axis = (torch.arange(side, dtype=torch.float32) + 0.5) / side
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     return y, x
