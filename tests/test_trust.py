@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from napari_medsam2 import AnnotationSession, ImageStack
 from napari_medsam2.results import ObjectResult
 from napari_medsam2.trust import Course, Trust, course
+
+if TYPE_CHECKING:
+    from tests.conftest import Balls
+
+    from napari_medsam2.backend.protocol import Backend
 
 _TRUST = Trust((0.5, 1.0, 0.2, 2.0, -1.0, 0.0, -1.0, -0.3), (0.3, 0.0, -0.5, 0.0, 0.0, 1.0, 0.0, 0.2), 0.8)
 
@@ -46,3 +53,32 @@ def test_extremes_stay_finite() -> None:
     for iou, score, agreement in ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)):
         value = _TRUST.of(_square(5, 5, 5), Course(iou, score, agreement, 9.0, -9.0, 1))
         assert 0 <= value <= 1
+
+
+def test_carried_masks_have_the_confidence_that_their_course_gives(
+    backend: Backend, balls: Balls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = AnnotationSession(ImageStack(balls.image, "ZYX"), backend=backend)
+    label = session.add_object()
+    prompted = session.add_box(label, 12, balls.box(1, 12)).confidence
+    # Masks by their distance alone, absent ones by how far the last mask had waned.
+    only_distance = Trust((0.0,) * 7 + (-1.0,), (0.0,) * 5 + (1.0, 0.0, 0.0), 0.875)
+    monkeypatch.setattr(backend, "trust", only_distance, raising=False)
+    for _ in session.propagate():
+        pass
+    assert session.results.get(label, 12).confidence == prompted  # type: ignore[union-attr]
+    seen = {"present": 0, "absent": 0}
+    for index in range(len(balls.labels)):
+        result = session.results.get(label, index)
+        if result is None or index == 12:
+            continue
+        if result.area:
+            seen["present"] += 1
+            assert result.confidence == pytest.approx(1 / (1 + abs(index - 12)))
+        elif result.view is not None:
+            seen["absent"] += 1
+            assert result.confidence > 0.5
+        else:
+            assert result.confidence == 0.875
+    assert seen["present"] > 4
+    assert seen["absent"] > 0
