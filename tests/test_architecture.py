@@ -27,7 +27,7 @@ _FLOORS = [
     "session_propagation",
     "session",
     "segmentation training evaluation export importing overlay replay _canvas _segment",
-    "cli demo",
+    "cli demo _models_cli",
     "widgets",
 ]
 
