@@ -129,7 +129,7 @@ class ShownLabels:
         own = (*numbers.shape, *inner)
         shown = tuple(own[left.index(axis)] for axis in sorted(left))
         values = np.broadcast_to(values, shown).transpose([sorted(left).index(axis) for axis in left])
-        for number, piece in zip(numbers.ravel(), values.reshape((-1, *inner)), strict=True):
+        for number, piece in zip(numbers.ravel(), values.reshape((numbers.size, *inner)), strict=True):
             self._canvas(int(number))[rest] = piece
 
     def __deepcopy__(self, memo: Any) -> np.ndarray:
