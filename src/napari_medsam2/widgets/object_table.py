@@ -298,6 +298,8 @@ class _View(QTableView):
 
     def lay_out_columns(self) -> None:
         """Give the name what room is left."""
+        if not self.horizontalHeader().count():
+            return
         header, metrics = self.horizontalHeader(), self.fontMetrics()
         fixed = {
             Column.VISIBLE: 23,
@@ -326,7 +328,7 @@ class _View(QTableView):
     def changeEvent(self, event: QEvent) -> None:
         """Lay out anew in another font."""
         super().changeEvent(event)
-        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange) and self.horizontalHeader().count():
+        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
             self.lay_out_columns()
 
     def resizeEvent(self, event: QResizeEvent) -> None:

@@ -13,7 +13,7 @@ from napari_medsam2.widgets.rows.objects import ObjectRow, measure_of
 from napari_medsam2.widgets.rows.strip import StripRow, mark_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from napari_medsam2.results import PackedResult
     from napari_medsam2.session import AnnotationSession
@@ -92,25 +92,23 @@ class Ledger:
         for label in added:
             self._pages[label] = _Page.empty(len(session.stack))
         if indices is None:
-            self._take_all()
+            self._take(self._places())
         else:
-            for index in {one for one in indices if 0 <= one < len(session.stack)}:
-                for label in self._pages:
-                    self._take(label, index)
+            named = {one for one in indices if 0 <= one < len(session.stack)}
             # An object that came back, with undo, may have slices that nobody named.
-            for label in added:
-                for index in session.results.indices(label):
-                    self._take(label, index)
+            back = {label: session.results.indices(label) for label in added}
+            self._take({label: named.union(back.get(label, ())) for label in self._pages})
         self.measure(seconds)
 
     def measure(self, seconds: float = 0.01) -> bool:
         """Count pixels for so long; return whether all are counted now."""
         end = time.perf_counter() + seconds
         while self._uncounted:
-            label, index = next(iter(self._uncounted))
+            # The newest first: the front of a dict is slow to find once much of it is gone.
+            (label, index), _ = self._uncounted.popitem()
             page = self._pages[label]
             page.areas[index] = page.packed[index].unpack().area
-            self._settle(label, index)
+            page.uncounted -= 1
             if time.perf_counter() > end:
                 break
         return not self._uncounted
@@ -150,43 +148,46 @@ class Ledger:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _take_all(self) -> None:
+    def _places(self) -> dict[int, set[int]]:
+        """Return the slices on which each object has, or had, something: most objects are on few of them."""
         session = self._session
-        for page in self._pages.values():
-            for index in [*page.packed, *np.flatnonzero(page.marks).tolist()]:
-                page.confidence[index], page.marks[index] = np.nan, 0
-        # Only where there is something: most objects are on few of the slices.
-        places = {(label, index) for index, label, *_ in session.results.summary()}
-        places.update(session.prompts, session.marks)
-        places.update((label, index) for label, page in self._pages.items() for index in page.packed)
-        for label, index in places:
-            self._take(label, index)
-        for page in self._pages.values():
+        places = {label: {*page.packed, *np.flatnonzero(page.marks).tolist()} for label, page in self._pages.items()}
+        for index, label, *_ in session.results.summary():
+            places[label].add(index)
+        for label, index in (*session.prompts, *session.marks):
+            places[label].add(index)
+        return places
+
+    def _take(self, places: Mapping[int, Collection[int]]) -> None:
+        session, uncounted = self._session, self._uncounted
+        results, prompts, marks = session.results, session.prompts, session.marks
+        for label, indices in places.items():
+            if not indices:
+                continue
+            page, confidences, flags, areas = self._pages[label], [], [], {}
+            for index in indices:
+                at = label, index
+                packed, known = results.packed(label, index), page.packed.get(index)
+                confidences.append(np.nan if packed is None else packed.bare.confidence)
+                flags.append(mark_of(packed, prompts.get(at), marks.get(at)))
+                if packed is known:
+                    continue
+                if at in uncounted:
+                    del uncounted[at]
+                    page.uncounted -= 1
+                areas[index] = 0
+                if packed is None:
+                    del page.packed[index]
+                    continue
+                page.packed[index] = packed
+                if packed.size[0]:
+                    areas[index] = _UNKNOWN
+                    uncounted[at] = None
+                    page.uncounted += 1
+            chosen = list(indices)
+            page.confidence[chosen], page.marks[chosen] = confidences, flags
+            page.areas[list(areas)] = list(areas.values())
             page.row = None
-
-    def _take(self, label: int, index: int) -> None:
-        session, page, at = self._session, self._pages[label], (label, index)
-        packed = session.results.packed(label, index)
-        page.row = None
-        page.confidence[index] = np.nan if packed is None else packed.bare.confidence
-        page.marks[index] = mark_of(packed, session.prompts.get(at), session.marks.get(at))
-        if packed is page.packed.get(index):
-            return
-        self._settle(label, index)
-        page.areas[index] = 0
-        if packed is None:
-            del page.packed[index]
-            return
-        page.packed[index] = packed
-        if packed.size[0]:
-            page.areas[index] = _UNKNOWN
-            page.uncounted += 1
-            self._uncounted[at] = None
-
-    def _settle(self, label: int, index: int) -> None:
-        if (label, index) in self._uncounted:
-            del self._uncounted[label, index]
-            self._pages[label].uncounted -= 1
 
     def _object_row(self, info: ObjectInfo, color_of: ColorOf, hidden: bool, locked: bool) -> ObjectRow:
         page = self._pages.get(info.label) or _Page.empty(0)

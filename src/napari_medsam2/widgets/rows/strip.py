@@ -37,7 +37,11 @@ _WORDS = {
     Mark.SKIPPED: "skipped",
     Mark.ABSENT: "not there",
 }
-_VERDICTS = {"accepted": Mark.ACCEPTED, "rejected": Mark.REJECTED, "skipped": Mark.SKIPPED}
+_VERDICTS = {"accepted": int(Mark.ACCEPTED), "rejected": int(Mark.REJECTED), "skipped": int(Mark.SKIPPED)}
+# Flags are slow to combine, and this is done for every mask.
+_PROMPTED, _CORRECTED, _EDITED, _ABSENT = (
+    int(flag) for flag in (Mark.PROMPTED, Mark.CORRECTED, Mark.EDITED, Mark.ABSENT)
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,16 +107,16 @@ def strip_axis(stack: ImageStack) -> StripAxis:
     return StripAxis(len(stack), groups, titles)
 
 
-def mark_of(packed: PackedResult | None, prompt: SlicePrompt | None, verdict: str | None) -> Mark:
-    """Return the flags of one object on one slice."""
-    mark = _VERDICTS.get(verdict or "", Mark(0))
+def mark_of(packed: PackedResult | None, prompt: SlicePrompt | None, verdict: str | None) -> int:
+    """Return the `Mark` flags of one object on one slice, as a plain number."""
+    mark = 0 if verdict is None else _VERDICTS.get(verdict, 0)
     if prompt is not None:
-        mark |= Mark.CORRECTED if prompt.corrects else Mark.PROMPTED
+        mark |= _CORRECTED if prompt.corrects else _PROMPTED
     if packed is not None:
         if prompt is None and packed.bare.source == "mask":
-            mark |= Mark.EDITED
+            mark |= _EDITED
         if not packed.size[0]:
-            mark |= Mark.ABSENT
+            mark |= _ABSENT
     return mark
 
 

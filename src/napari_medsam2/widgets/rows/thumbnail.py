@@ -106,7 +106,7 @@ def _shrink(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         elif new < old:
             # A few rows of each block are enough for a small picture; all of a large slice would take long.
             step = max(1, old // (new * 4))
-            plane = plane.take(np.arange(0, old - old % step or old, step), axis) if step > 1 else plane
+            plane = plane[::step] if axis == 0 else plane[:, ::step]
             starts = (np.arange(new) * plane.shape[axis]) // new
             counts = np.diff(np.append(starts, plane.shape[axis]))
             shape = [1, 1]
@@ -117,7 +117,7 @@ def _shrink(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _cover(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resample a mask: at least half of a pixel is covered or, if that is nowhere so, anything of it."""
-    share = _shrink(mask.astype(np.float32), size)
+    share = _shrink(mask, size)
     inside = np.asarray(share >= 0.5)
     if inside.any():
         return inside
