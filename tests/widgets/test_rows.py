@@ -145,7 +145,7 @@ def test_sizes_are_counted_little_by_little() -> None:
     assert rounds > 30
     (row,) = ledger.object_rows(_grey)
     assert row.size == 40 * _disc(0, 1, 6).area
-    assert not ledger.behind
+    assert ledger.measure()
     assert ledger.areas(1).tolist() == [_disc(0, 1, 6).area] * 40
 
 
@@ -197,15 +197,14 @@ def test_one_changed_slice_of_fifty_objects_and_two_thousand_is_taken_over_at_on
     for index in range(20):
         new = [ObjectResult.from_mask(label, index, small) for label in range(1, 51)]
         session.edit("one", [_propagated(result, 0.5) for result in new])
-        start = time.perf_counter()
+        start = time.process_time()
         ledger.refresh([index])
         strip = ledger.strip_rows(_grey)
         objects = ledger.object_rows(_grey)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
         assert strip[7].confidence[index] == 0.5
         assert objects[7].slices == 2000
-    # 5 ms on an idle machine; the best of some, as others use it too.
-    assert min(seconds) < 0.01
+    assert min(seconds) < 0.005
 
 
 # -- bank, gallery, axis -----------------------------------------------------------------------------------------------
@@ -344,10 +343,10 @@ def test_large_thumbnails_are_fast() -> None:
     thumbnail(pixels, [mask], ["#ff0000"], 112)
     seconds = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         thumbnail(pixels, [mask], ["#ff0000"], 112)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.1
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 0.05
 
 
 # -- the strip's pixels ------------------------------------------------------------------------------------------------

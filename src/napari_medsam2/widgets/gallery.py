@@ -27,8 +27,8 @@ __all__ = ["Gallery"]
 _Index = QModelIndex | QPersistentModelIndex
 _NONE = QModelIndex()
 _PAD = 4
-_KEPT = 600
-"""Pictures that are kept at most; those that are out of sight longest go first."""
+_KEPT, _SPARE = 500, 100
+"""Pictures that are kept at least and how many more at most; the oldest that are out of sight go first."""
 
 _STATES = {
     "prompted": ("triangle", "text"),
@@ -102,7 +102,7 @@ class Gallery(QListView):
         self._asked.discard(index)
         self._pictures.pop(index, None)
         self._pictures[index] = to_pixmap(rgb)
-        if len(self._pictures) > _KEPT:
+        if len(self._pictures) > _KEPT + _SPARE:
             seen = self._in_sight()
             for old in [one for one in self._pictures if one not in seen][: len(self._pictures) - _KEPT]:
                 del self._pictures[old]
@@ -154,11 +154,10 @@ class Gallery(QListView):
         self.setGridSize(QSize(max(width // columns, least), self._delegate.height(self)))
 
     def _in_sight(self) -> set[int]:
-        view = self.viewport().rect()
-        tiles = self._tiles
-        return {
-            tile.index for row, tile in enumerate(tiles.tiles) if self.visualRect(tiles.index(row)).intersects(view)
-        }
+        high, across = self.gridSize().height(), max(self.viewport().width() // self.gridSize().width(), 1)
+        first = self.verticalOffset() // high * across
+        lines = self.viewport().height() // high + 2
+        return {tile.index for tile in self._tiles.tiles[first : first + lines * across]}
 
     def _on_click(self, place: _Index) -> None:
         if 0 <= place.row() < len(self._tiles.tiles):

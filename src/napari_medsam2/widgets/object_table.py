@@ -164,6 +164,11 @@ class ObjectTable(QWidget):
         return tuple(self._model.rows[row].label for row in ordered if row < len(self._model.rows))
 
     @property
+    def buttons(self) -> dict[str, IconButton]:
+        """The buttons ``"add"``, ``"pick"``, ``"merge"``, ``"delete"`` and ``"more"``."""
+        return dict(self._buttons)
+
+    @property
     def view(self) -> QTableView:
         """The table itself, to give it the focus."""
         return self._view
@@ -317,8 +322,7 @@ class _View(QTableView):
     def paintEvent(self, event: QPaintEvent) -> None:
         """Say what to do where there is nothing."""
         super().paintEvent(event)
-        model = self.model()
-        if model is not None and not model.rowCount():
+        if not self.model().rowCount():
             painter = QPainter(self.viewport())
             painter.setPen(shades(self).faint)
             flags = Qt.AlignmentFlag.AlignCenter.value | Qt.TextFlag.TextWordWrap.value

@@ -98,6 +98,16 @@ class ReviewBar(QWidget):
             text += f", this one {confidence:.2f}"
         self._status.setText(text)
 
+    @property
+    def buttons(self) -> dict[str, IconButton]:
+        """The buttons ``"next"``, ``"accept"``, ``"reject"``, ``"skip"`` and ``"back"``."""
+        return dict(self._buttons)
+
+    @property
+    def status(self) -> str:
+        """What is said of how far the review is."""
+        return self._status.text()
+
     def set_tip(self, name: str, tip: str) -> None:
         """Set the tooltip of ``"next"``, ``"accept"``, ``"reject"``, ``"skip"`` or ``"back"``."""
         self._buttons[name].set_tip(tip)

@@ -122,7 +122,7 @@ class ReviewStrip(QAbstractScrollArea):
             raise KeyError(label)
         x = scene.names + scene.zoom.x(index + 0.5, self._pixels())
         y = _RULER + (row + 0.5) * scene.row_height - self.verticalScrollBar().value()
-        return QPoint(round(x), round(y))
+        return QPoint(int(x), int(y))
 
     def at(self, point: QPoint | QPointF) -> tuple[int, int] | None:
         """Return ``(label, index)`` of the bar at a place of the viewport; None where there is none."""
@@ -140,11 +140,10 @@ class ReviewStrip(QAbstractScrollArea):
     def _index_at(self, row: int, x: float) -> int:
         """Return the slice at a pixel; of several, the least confident, which gives the pixel its colour."""
         zoom, pixels = self._scene.zoom, self._pixels()
-        first = zoom.index(x, pixels)
-        last = max(first, zoom.index(int(x) + 1, pixels) - 1)
+        first, last = zoom.index(int(x), pixels), zoom.index(int(x) + 1, pixels) - 1
         values = self._scene.rows[row].confidence[first : last + 1]
-        if last == first or np.isnan(values).all():
-            return first
+        if last <= first or np.isnan(values).all():
+            return zoom.index(x, pixels)
         return first + int(np.nanargmin(values))
 
     def _pixels(self) -> int:

@@ -99,19 +99,19 @@ def _whole(window: Box | None, shape: tuple[int, ...]) -> tuple[int, int, int, i
 
 def _shrink(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resample by the mean of what each new pixel covers; by the nearest pixel where it gets larger."""
+    # A few rows of each block are enough for a small picture; all of a large slice would take long.
+    down, across = (max(1, old // (new * 4)) for old, new in zip(plane.shape, size, strict=True))
+    plane = plane[::down, ::across]
     for axis, new in enumerate(size):
         old = plane.shape[axis]
         if new > old:
             plane = plane.take(np.minimum((np.arange(new) + 0.5) * old // new, old - 1).astype(np.int64), axis)
         elif new < old:
-            # A few rows of each block are enough for a small picture; all of a large slice would take long.
-            step = max(1, old // (new * 4))
-            plane = plane[::step] if axis == 0 else plane[:, ::step]
-            starts = (np.arange(new) * plane.shape[axis]) // new
-            counts = np.diff(np.append(starts, plane.shape[axis]))
+            starts = (np.arange(new) * old) // new
             shape = [1, 1]
             shape[axis] = new
-            plane = np.add.reduceat(plane, starts, axis, dtype=np.float32) / counts.reshape(shape)
+            counts = np.diff(np.append(starts, old)).reshape(shape)
+            plane = np.add.reduceat(plane, starts, axis, dtype=np.float32) / counts
     return plane
 
 
