@@ -174,7 +174,9 @@ def test_sizes_are_in_the_image_s_unit(case: _Case) -> None:
     mask = np.zeros((8, 9), bool)
     mask[2, 3:6] = True  # 3 pixels on two slices: of two volumes where there is time
     session.edit("masks", [ObjectResult.from_mask(1, i, mask) for i in (1, 2)])
-    (row,) = Ledger(session).object_rows(_grey, hidden={1})
+    ledger = Ledger(session)
+    ledger.measure(10)
+    (row,) = ledger.object_rows(_grey, hidden={1})
     name, unit, power, size = case.expected
     assert (row.measure.name, row.measure.unit, row.measure.power) == (name, unit, power)
     assert row.size == pytest.approx(size)
