@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from psygnal import Signal, SignalGroup
 
@@ -14,7 +14,7 @@ from napari_medsam2.widgets.operations import Operations
 from napari_medsam2.widgets.prompt_layers import PromptLayers
 from napari_medsam2.widgets.prompting import Prompting
 from napari_medsam2.widgets.running import Progress, Reach, Running
-from napari_medsam2.widgets.tools import Tools
+from napari_medsam2.widgets.tools import Tool, Tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_medsam2.widgets.coordinates import Frame
     from napari_medsam2.widgets.worker import Worker
 
-__all__ = ["Annotation", "AnnotationEvents"]
+__all__ = ["COMMANDS", "Annotation", "AnnotationEvents"]
 
 
 class AnnotationEvents(SignalGroup):
@@ -368,3 +368,32 @@ class Annotation:
 
     def _progress(self, progress: Progress | None) -> None:
         self.events.progress.emit(progress)
+
+
+def _nothing(_: object) -> None:
+    return
+
+
+def _choose(tool: Tool) -> Callable[[Annotation], None]:
+    return lambda annotation: annotation.tools.choose(tool)
+
+
+COMMANDS: dict[str, Callable[[Annotation], None]] = {
+    **{tool: _choose(tool) for tool in get_args(Tool)},
+    "polarity": lambda a: a.tools.turn(),
+    "new": lambda a: _nothing(a.new_object()),
+    "accept": Annotation.accept,
+    "discard": Annotation.discard,
+    "undo": Annotation.undo,
+    "redo": Annotation.redo,
+    "propagate": Annotation.propagate,
+    "repropagate": Annotation.repropagate,
+    "stop": lambda a: a.running.stop(),
+    "next": Annotation.next_to_review,
+    "approve": Annotation.approve,
+    "reject": Annotation.reject,
+    "skip": Annotation.skip,
+    "previous_slice": lambda a: a.move(-1),
+    "next_slice": lambda a: a.move(1),
+}
+"""What each action does with an annotation; see `actions`."""

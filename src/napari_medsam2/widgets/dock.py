@@ -115,6 +115,10 @@ class MedSam2Dock(QWidget):
             return
         review, bank = ReviewPanel(self.board), BankPanel(self.board)
         self._panels = [review, bank]
+        main = getattr(window, "_qt_window", None)
+        if main is not None:
+            # The column on the right keeps its height: the review strip lies under image and layers only.
+            main.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea)
         window.add_dock_widget(review, name="Review", area="bottom")
         window.add_dock_widget(bank, name="Memory bank", area="right", tabify=True)
         if annotation.session.kind == "collection":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from napari_medsam2.errors import InputError
@@ -125,6 +126,6 @@ def _gaps(session: AnnotationSession, label: int) -> Iterator[tuple[int, int]]:
     """The neighbouring slices of an object, within a run, between which it is missing."""
     for stretch in session.stack.runs():
         known = [i for i in stretch if (found := session.results.get(label, i)) is not None and found.area]
-        for first, last in zip(known, known[1:], strict=False):
+        for first, last in pairwise(known):
             if stretch.index(last) - stretch.index(first) > 1:
                 yield first, last

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal, SignalGroup
 
@@ -11,10 +11,14 @@ from napari_medsam2.backend.deferred import DeferredBackend
 from napari_medsam2.errors import InputError
 from napari_medsam2.session import AnnotationSession
 from napari_medsam2.widgets.actions import bind
-from napari_medsam2.widgets.annotation import Annotation
+from napari_medsam2.widgets.annotation import COMMANDS, Annotation
 from napari_medsam2.widgets.coordinates import Frame
+from napari_medsam2.widgets.keeping import Keeping
+from napari_medsam2.widgets.kept import remember
 from napari_medsam2.widgets.layer_spec import guess_axes, stack_of
-from napari_medsam2.widgets.tools import Tool
+from napari_medsam2.widgets.persist import Opened, open_session
+from napari_medsam2.widgets.trouble import tell
+from napari_medsam2.widgets.views_file import image_layer, view_of, write_view
 from napari_medsam2.widgets.worker import Worker
 
 if TYPE_CHECKING:
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
     from napari_medsam2.backend.protocol import Backend
     from napari_medsam2.session_base import Kind
-    from napari_medsam2.stack import ImageStack
+    from napari_medsam2.widgets.views_file import LayerData
 
 __all__ = ["Workbench", "WorkbenchEvents"]
 
@@ -66,6 +70,7 @@ class Workbench:
         self.model_error = ""
         self.backend: DeferredBackend = self._deferred(model, device)
         self._closed = False
+        self._keeping = Keeping(self.worker, self.events.saved.emit, self.trouble)
         viewer.layers.events.removed.connect(self._layer_removed)
         bind([viewer], self.calls())
 
@@ -165,12 +170,14 @@ class Workbench:
         self.load_model()
         self._warm(annotation.index)
         self.events.annotation.emit()
+        self._keeping.begin(annotation)
         return annotation
 
     def finish(self) -> None:
         """Close what is annotated; its layers go, what was done is saved."""
         annotation, self.annotation = self.annotation, None
         if annotation is not None:
+            self._keeping.end(annotation)
             annotation.close()
             self.events.annotation.emit()
 
@@ -197,6 +204,48 @@ class Workbench:
 
     # -- files -----------------------------------------------------------------------------------------------------
 
+    def open_folder(self, folder: Path, image: Path | None = None, changed: bool = False) -> None:
+        """Go on with a saved session: it is opened in a thread, then its image and layers come into the viewer.
+
+        Parameters
+        ----------
+        folder : Path
+            The session's.
+        image : Path, optional
+            Where the image is now, if it was moved.
+        changed : bool
+            Go on even if the pixels of the image have changed.
+        """
+        backend = self.backend
+        self.say(f"opening {folder.name}…")
+
+        def load() -> tuple[Opened, LayerData]:
+            opened = open_session(folder, backend, image, changed)
+            try:
+                return opened, image_layer(opened.stack, opened.view)
+            except BaseException:
+                opened.session.close()
+                raise
+
+        def done(found: tuple[Opened, LayerData]) -> None:
+            self.adopt(*found)
+
+        self.worker.submit(load, done, lane="io")
+
+    def adopt(self, opened: Opened, data: LayerData) -> Annotation:
+        """Go on with a session that was opened, in a layer of its own."""
+        from napari.layers import Image, Layer
+
+        self.finish()
+        image = Layer.create(*data)
+        if not isinstance(image, Image):
+            raise InputError(f"the session's image is shown as {type(image).__name__}, not as an image")
+        self.viewer.add_layer(image)
+        frame = Frame(image, str(image.metadata.get("axes") or guess_axes(image)), self.viewer.dims)
+        annotation = self.open(image, frame, opened.session)
+        self.say(f"went on with {opened.session.folder}")
+        return annotation
+
     def save_as(self, folder: Path) -> None:
         """Keep the session in another folder from now on.
 
@@ -205,7 +254,10 @@ class Workbench:
         InputError
             If nothing is annotated, or the folder holds something or cannot be written.
         """
-        self._open_one().session.save_as(folder)
+        annotation = self._open_one()
+        annotation.session.save_as(folder)
+        write_view(folder, view_of(annotation.image, annotation.frame.spec.axes))
+        remember(folder)
         self.say(f"kept in {folder}")
         self.events.saved.emit()
 
@@ -234,29 +286,7 @@ class Workbench:
 
     def calls(self) -> dict[str, Callable[[], None]]:
         """What each action does; see `actions`."""
-
-        def choose(tool: Tool) -> Callable[[Annotation], Any]:
-            return lambda annotation: annotation.tools.choose(tool)
-
-        table: dict[str, Callable[[Annotation], Any]] = {
-            **{tool: choose(tool) for tool in get_args(Tool)},
-            "polarity": lambda a: a.tools.turn(),
-            "new": lambda a: a.new_object(),
-            "accept": Annotation.accept,
-            "discard": Annotation.discard,
-            "undo": Annotation.undo,
-            "redo": Annotation.redo,
-            "propagate": Annotation.propagate,
-            "repropagate": Annotation.repropagate,
-            "stop": lambda a: a.running.stop(),
-            "next": Annotation.next_to_review,
-            "approve": Annotation.approve,
-            "reject": Annotation.reject,
-            "skip": Annotation.skip,
-            "previous_slice": lambda a: a.move(-1),
-            "next_slice": lambda a: a.move(1),
-        }
-        return {name: self._guarded(call) for name, call in table.items()}
+        return {name: self._guarded(call) for name, call in COMMANDS.items()}
 
     def _guarded(self, call: Callable[[Annotation], Any]) -> Callable[[], None]:
         def run() -> None:
@@ -278,13 +308,7 @@ class Workbench:
 
     def trouble(self, error: Exception) -> None:
         """Tell a person what went wrong, as a notification of napari's."""
-        from napari.utils.notifications import notification_manager, show_warning
-
-        text = explain(error)
-        if text is not None:
-            show_warning(text)
-        else:
-            notification_manager.receive_error(type(error), error, error.__traceback__)
+        tell(error)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -296,6 +320,7 @@ class Workbench:
         self.viewer.layers.events.removed.disconnect(self._layer_removed)
         annotation, self.annotation = self.annotation, None
         if annotation is not None:
+            self._keeping.end(annotation)
             annotation.close(layers=False)
         self.worker.close()
         for name in self.calls():
@@ -326,20 +351,3 @@ class Workbench:
         elif event.value is annotation.masks.layer:
             self.finish()
             self.say("the masks were removed; what was done is saved, and can be opened again")
-
-    @property
-    def stack(self) -> ImageStack | None:
-        """The images of what is annotated."""
-        return None if self.annotation is None else self.annotation.session.stack
-
-
-def explain(error: Exception) -> str | None:
-    """Return one sentence for what is nobody's mistake in the program; None for what is."""
-    if isinstance(error, InputError):
-        text = str(error)
-        return text[0].upper() + text[1:] if text else None
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return "There is not enough memory for that; close other programs, or choose a smaller model or the CPU"
-    if isinstance(error, OSError):
-        return f"The disk says: {error.strerror or error}"
-    return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QPushButton, QWidget
 
+from napari_medsam2.widgets.kept import Entry, last_session, prune, sessions_folder
 from napari_medsam2.widgets.sections.parts import Section, elided, row
 
 if TYPE_CHECKING:
@@ -31,10 +33,17 @@ class SaveSection(Section):
         self.open.clicked.connect(lambda *_: bench.attempt(self._open))
         self.keep.clicked.connect(lambda *_: bench.attempt(self._keep))
         self.export.clicked.connect(lambda *_: bench.attempt(self._export))
+        self.resume = QPushButton()
+        self.resume.setVisible(False)
+        self.resume.clicked.connect(lambda *_: bench.attempt(self._resume))
+        self._last: Entry | None = None
+        self.column.addWidget(self.resume)
         self.column.addWidget(row(self.open, self.keep, self.export))
         self.column.addWidget(self.where)
         bench.events.annotation.connect(self.refresh)
         bench.events.saved.connect(self.refresh)
+        # Looking through folders takes its time on a network drive.
+        bench.worker.submit(_look, self._offer, lambda _: None, lane="io")
         self.refresh()
 
     def close_section(self) -> None:
@@ -45,6 +54,7 @@ class SaveSection(Section):
     def refresh(self) -> None:
         """Say where the work is."""
         annotation = self._bench.annotation
+        self.resume.setVisible(annotation is None and self._last is not None)
         self.keep.setEnabled(annotation is not None)
         self.export.setEnabled(annotation is not None)
         if annotation is None:
@@ -56,8 +66,20 @@ class SaveSection(Section):
             self.where.setText(f"Saved after every step in {annotation.session.folder}{read_only}")
             self.where.setToolTip(str(annotation.session.folder))
 
+    def _offer(self, last: Entry | None) -> None:
+        self._last = last
+        if last is not None:
+            day = time.strftime("%d %b %H:%M", time.localtime(last.changed))
+            self.resume.setText(f"Go on with {last.name}")
+            self.resume.setToolTip(f"The last session, of {day}: {last.folder}")
+        self.refresh()
+
+    def _resume(self) -> None:
+        if self._last is not None:
+            self._bench.open_folder(self._last.folder)
+
     def _open(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Open a session", str(Path.home()))
+        folder = QFileDialog.getExistingDirectory(self, "Open a session", str(sessions_folder()))
         if folder:
             self._bench.open_folder(Path(folder))
 
@@ -80,3 +102,9 @@ class SaveSection(Section):
         path, _ = QFileDialog.getSaveFileName(self, f"Export as {FORMATS[form].about}", start)
         if path:
             self._bench.export(Path(path), form)
+
+
+def _look() -> Entry | None:
+    """Remove kept sessions in which nothing was done, and find the last one in which something was."""
+    prune()
+    return last_session()
