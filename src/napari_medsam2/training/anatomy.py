@@ -114,7 +114,7 @@ def draw_anatomy(rng: Generator, slices: int, side: int, step: float) -> tuple[T
         *[_nodule] * int(rng.integers(0, 4)),
         *[_vessels] * int(rng.integers(1, 4)),
     ]
-    rng.shuffle(makers)  # type: ignore[arg-type]
+    rng.shuffle(makers)
     for make in makers:
         make(body, spread)
     _spine(body, spread)
