@@ -15,7 +15,7 @@ from napari_medsam2.geometry import plan_region, whole_slice
 from napari_medsam2.memory import select
 from napari_medsam2.prediction import place, view_for, view_of
 from napari_medsam2.results import ObjectResult, SliceResult
-from napari_medsam2.trust import course
+from napari_medsam2.trust import Parting, course
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -44,6 +44,8 @@ class _Track:
     may_settle: bool
     first: int
     """Pixels of the prompted slice's mask."""
+    believed: list[float]
+    """What the network itself believed of each mask, as `widths` has them."""
     steps: int = 0
     absent: int = 0
     agreed: int = 0
@@ -118,8 +120,9 @@ def _sweep(plan: Plan, pinned: Pinned, stretch: range, step: int, left: list[tup
                 # This slice's mask is another object's, so the end is before it.
                 ended = narrowest(track.widths[:-1])
             if ended is not None:
-                for beyond in track.visited[ended + 1 :]:
-                    withdrawn.setdefault(beyond, []).append(_absent(track.label, beyond, plan))
+                for number, beyond in enumerate(track.visited[ended + 1 :], ended + 1):
+                    one = _withdrawn(plan, track, number, ended, track.label in gone_over)
+                    withdrawn.setdefault(beyond, []).append(one)
             if ended is not None or (plan.patience is not None and track.absent >= plan.patience):
                 del tracks[track.label]
                 left += [(track.label, stretch[p]) for p in range(position + step, track.end + step, step)]
@@ -164,16 +167,22 @@ def _start(
         view = view_for(seed.result.shape, box, plan.backend.views, whole=False)
     else:
         view = seed.prediction.view
-    return _Track(label, bank, seed.result, view, size, end, [width], [index], parts, may_settle, seed.result.area)
+    return _Track(
+        label, bank, seed.result, view, size, end, [width], [index], parts, may_settle, seed.result.area, [1.0]
+    )
 
 
-def _absent(label: int, index: int, plan: Plan) -> ObjectResult:
-    """A result that says: not this object any more, as far as can be told."""
+def _withdrawn(plan: Plan, track: _Track, number: int, ended: int, prompted: bool) -> ObjectResult:
+    """A result that says: not this object any more, whatever was said before of its ``number``-th slice."""
+    index = track.visited[number]
     shape = plan.stack.slice_shape(index)
-    nothing = np.zeros((0, 0), np.int8)
+    result = ObjectResult(track.label, index, shape, 0, 0, np.zeros((0, 0), np.int8), 0.5, 0.0, "propagated")
     trust = getattr(plan.backend, "trust", None)
-    confidence = 0.5 if trust is None else trust.withdrawn
-    return ObjectResult(label, index, shape, 0, 0, nothing, confidence, 0.0, "propagated")
+    if trust is None:
+        return result
+    before, end, now = max(track.widths[: ended + 1]), track.widths[ended], track.widths[-1]
+    known = Parting(math.log(before / end), math.log(now / end), prompted, track.believed[number])
+    return replace(result, confidence=trust.of_withdrawn(result, known))
 
 
 def _rest(plan: Plan, track: _Track, index: int) -> bool:
@@ -237,8 +246,8 @@ def _advance(plan: Plan, tracks: Sequence[_Track], index: int) -> list[ObjectRes
     for i, track in enumerate(tracks):
         one = decoded.take([i])
         result = place(track.label, index, shape, track.view, one, "propagated", read=noted(banks[i]))
+        iou, score = float(one.iou[0]), float(one.score[0].sigmoid())
         if trust is not None:
-            iou, score = float(one.iou[0]), float(one.score[0].sigmoid())
             known = course(result, track.last, track.first, iou, score, track.steps)
             result = replace(result, confidence=trust.of(result, known))
         out.append(result)
@@ -246,6 +255,7 @@ def _advance(plan: Plan, tracks: Sequence[_Track], index: int) -> list[ObjectRes
             track.last, track.absent = result, 0
             track.widths.append(math.sqrt(result.area))
             track.visited.append(index)
+            track.believed.append(iou * score)
             track.bank = offer(plan, track.label, track.bank, memories[i])
         else:
             # What was seen last stays the mask that is carried: one slice missed need not be the end.

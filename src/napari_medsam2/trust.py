@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_medsam2.results import ObjectResult
 
-__all__ = ["Course", "Trust", "course"]
+__all__ = ["Course", "Parting", "Trust", "course"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,31 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True)
+class Parting:
+    """What is known of one mask that is withdrawn, since its walk had passed the object's end.
+
+    Parameters
+    ----------
+    narrowed, widened : float
+        The logarithms of the width before the end over that at the end, and of the width where it showed over the same.
+    prompted : bool
+        Whether it showed by going over into an object that a person prompted, not by the widths alone.
+    believed : float
+        In [0, 1], what the network believed of the mask: its predicted IoU times the object's probability.
+    """
+
+    narrowed: float
+    widened: float
+    prompted: bool
+    believed: float
+
+    def terms(self) -> tuple[float, ...]:
+        """Return what the coefficients multiply, a constant first."""
+        narrowed, widened = (max(0.0, min(v, 1.5)) for v in (self.narrowed, self.widened))
+        return 1.0, narrowed, widened, float(self.prompted), _logit(self.believed)
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
     """What was fitted for a network.
 
@@ -67,19 +94,22 @@ class Trust:
     ----------
     present, absent : tuple of float
         Coefficients of `Course.terms`, for masks and for slices on which the network found nothing.
-    withdrawn : float
-        The share of withdrawn masks that were rightly withdrawn.
+    withdrawn : tuple of float
+        Coefficients of `Parting.terms`.
     """
 
     present: tuple[float, ...]
     absent: tuple[float, ...]
-    withdrawn: float
+    withdrawn: tuple[float, ...]
 
     def of(self, result: ObjectResult, known: Course) -> float:
         """Estimate a mask's Dice or, for an empty one, the probability that it is right: in [0, 1]."""
-        coefficients = self.present if result.area else self.absent
-        total = sum(a * b for a, b in zip(coefficients, known.terms(), strict=True))
-        return 1 / (1 + math.exp(-max(-30.0, min(total, 30.0))))
+        return _logistic(self.present if result.area else self.absent, known.terms())
+
+    def of_withdrawn(self, result: ObjectResult, known: Parting) -> float:
+        """Estimate the probability that a mask was rightly withdrawn, in [0, 1]; ``result`` is the empty one."""
+        del result
+        return _logistic(self.withdrawn, known.terms())
 
 
 def course(result: ObjectResult, last: ObjectResult, first: int, iou: float, score: float, distance: int) -> Course:
@@ -99,6 +129,11 @@ def course(result: ObjectResult, last: ObjectResult, first: int, iou: float, sco
         return Course(iou, score, 0.0, 0.0, waned, distance)
     agreement = 2 * result.shares(last) / (result.area + last.area)
     return Course(iou, score, agreement, 0.5 * math.log(result.area / max(last.area, 1)), waned, distance)
+
+
+def _logistic(coefficients: Sequence[float], terms: Sequence[float]) -> float:
+    total = sum(a * b for a, b in zip(coefficients, terms, strict=True))
+    return 1 / (1 + math.exp(-max(-30.0, min(total, 30.0))))
 
 
 def _logit(share: float) -> float:

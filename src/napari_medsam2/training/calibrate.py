@@ -23,23 +23,29 @@ from napari_medsam2.training.synthetic import synthesize
 
 if TYPE_CHECKING:
     from napari_medsam2.results import ObjectResult
-    from napari_medsam2.trust import Course
+    from napari_medsam2.trust import Course, Parting
 
 _SEED = 77
 """Training draws from other seeds."""
+_SIGNS = {"present": {1: 1, 2: 1, 3: 1}, "absent": {2: -1}, "withdrawn": {4: -1}}
+"""What is known before: a network's belief that an object is there speaks for its mask, and against its absence."""
 _SLICES, _SIDE, _OBJECTS = 20, 160, 6
 
 
 class _Witness:
     """Stands in for a `Trust` and notes what it is asked about."""
 
-    withdrawn = 0.5
-
     def __init__(self) -> None:
-        self.courses: dict[tuple[int, int], Course] = {}
+        self.terms: dict[tuple[int, int], tuple[str, tuple[float, ...]]] = {}
 
     def of(self, result: ObjectResult, known: Course) -> float:
-        self.courses[result.label, result.index] = known
+        """Take down a course; the answer is the network's own, so that a parting can be told of it."""
+        self.terms[result.label, result.index] = ("present" if result.area else "absent", known.terms())
+        return known.iou * known.score
+
+    def of_withdrawn(self, result: ObjectResult, known: Parting) -> float:
+        """Take down a parting."""
+        self.terms[result.label, result.index] = ("withdrawn", known.terms())
         return 0.5
 
 
@@ -57,14 +63,12 @@ def main(
     """Propagate through synthetic stacks and fit the coefficients of `napari_medsam2.trust`."""
     backend = CompactBackend.load(weights)
     cases = [case for number in range(volumes) for case in _walk(backend, number)]
-    for name in ("present", "absent"):
+    for name in ("present", "absent", "withdrawn"):
         chosen = [case for case in cases if case.kind == name]
-        terms = np.array([case.terms for case in chosen])
         truth = np.array([case.dice for case in chosen])
-        fitted = ", ".join(f"{v:.3f}" for v in _fit(terms, truth))
-        sys.stdout.write(f"{name.upper()} = ({fitted})  # {len(chosen)} masks, mean Dice {truth.mean():.3f}\n")
-    right = np.array([case.dice for case in cases if case.kind == "withdrawn"])
-    sys.stdout.write(f"WITHDRAWN = {right.mean() if len(right) else 0.5:.2f}  # {len(right)} masks\n")
+        terms = np.array([case.terms for case in chosen])
+        fitted = ", ".join(f"{v:.2f}" for v in _fit(terms, truth, _SIGNS[name]))
+        sys.stdout.write(f"{name}=({fitted})  # {len(chosen)} masks, mean Dice {truth.mean():.3f}\n")
 
 
 def _walk(backend: CompactBackend, number: int) -> list[_Case]:
@@ -74,7 +78,8 @@ def _walk(backend: CompactBackend, number: int) -> list[_Case]:
     labels = volume.labels.numpy()
     pixels = np.stack([np.bincount(plane.ravel(), minlength=int(labels.max()) + 1) for plane in labels])
     largest = pixels.max(0)
-    good = np.flatnonzero((largest >= 150) & (largest <= 0.4 * labels[0].size))[1:]
+    largest[0] = 0  # the background
+    good = np.flatnonzero((largest >= 150) & (largest <= 0.4 * labels[0].size))
     chosen = rng.permutation(good)[:_OBJECTS].tolist()
     stack = ImageStack((volume.images[:, 0].numpy() * 255).astype(np.uint8), "ZYX")
     session = AnnotationSession(stack, backend=backend, kind="stack")
@@ -99,15 +104,24 @@ def _walk(backend: CompactBackend, number: int) -> list[_Case]:
             result = session.results.get(label, index)
             if result is None or index == at:
                 continue
-            known = witness.courses.get((label, index))
-            kind = "present" if result.area else "withdrawn" if result.view is None else "absent"
-            terms = () if known is None else known.terms()
+            kind, terms = witness.terms[label, index]
             out.append(_Case(kind, terms, dice(result.mask, labels[index] == value)))
     return out
 
 
-def _fit(terms: np.ndarray, truth: np.ndarray, decay: float = 1e-3) -> np.ndarray:
-    """Logistic regression on shares, by Newton's method, with a little weight decay."""
+def _fit(terms: np.ndarray, truth: np.ndarray, signs: dict[int, int]) -> np.ndarray:
+    """Logistic regression on shares, without the terms whose coefficient comes out with the wrong sign."""
+    used = np.ones(terms.shape[1], bool)
+    while True:
+        weights = np.zeros(terms.shape[1])
+        weights[used] = _newton(terms[:, used], truth)
+        wrong = [at for at, sign in signs.items() if weights[at] * sign < 0]
+        if not wrong:
+            return weights
+        used[wrong] = False
+
+
+def _newton(terms: np.ndarray, truth: np.ndarray, decay: float = 1e-3) -> np.ndarray:
     weights = np.zeros(terms.shape[1])
     for _ in range(50):
         guess = 1 / (1 + np.exp(-(terms @ weights)))
