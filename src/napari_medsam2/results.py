@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_medsam2._compact import CERTAIN, compact
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -19,9 +21,7 @@ Source = Literal["prompt", "mask", "propagated"]
 """Where a mask came from: the model from a prompt, a person, or the model from the memory bank."""
 
 _SCALE = 8.0
-"""Logits are stored in eighths: enough for order among objects and for a smooth outline."""
-_CERTAIN = 127
-"""The stored logit of pixels that a person painted: no prediction outweighs them."""
+"""Logits are held in eighths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class ObjectResult:
         if not len(rows):
             return cls(label, index, shape, 0, 0, _nothing(), 1.0, 0.0, "mask")
         piece = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        logits = np.where(piece, _CERTAIN, -_CERTAIN).astype(np.int8)
+        logits = np.where(piece, CERTAIN, -CERTAIN).astype(np.int8)
         return cls(label, index, shape, int(rows[0]), int(columns[0]), logits, 1.0, 1.0, "mask")
 
     @property
@@ -184,7 +184,7 @@ class SliceResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedResult:
-    """An `ObjectResult` as it is kept: its logits compressed.
+    """An `ObjectResult` as it is kept: its logits coarser and compressed; its mask is the same to the pixel.
 
     Parameters
     ----------
@@ -202,18 +202,20 @@ class PackedResult:
 
     @classmethod
     def of(cls, result: ObjectResult) -> PackedResult:
-        """Compress a result."""
+        """Compress a result. What was unpacked before comes back with the same bits."""
         h, w = result.logits.shape
-        return cls(replace(result, logits=_nothing()), zlib.compress(result.logits.tobytes(), 1), (int(h), int(w)))
+        return cls(
+            replace(result, logits=_nothing()), zlib.compress(compact(result.logits).tobytes()), (int(h), int(w))
+        )
 
     def unpack(self) -> ObjectResult:
-        """Return the result as it was."""
+        """Return the result with the logits that were kept."""
         logits = np.frombuffer(zlib.decompress(self.data), np.int8).reshape(self.size)
         return replace(self.bare, logits=logits)
 
 
 class Results:
-    """All results of a session, compressed: a few hundred bytes an object and slice."""
+    """All results of a session, compressed: some hundred bytes an object and slice."""
 
     def __init__(self) -> None:
         self._slices: dict[int, dict[int, PackedResult]] = {}
@@ -260,10 +262,13 @@ class Results:
                 yield index, label, bare.confidence, bare.object_score, bare.source
 
     def compose(self, index: int, shape: tuple[int, int], dtype: np.dtype[Any]) -> np.ndarray:
-        """Draw a slice's labels ``(H, W)``; where objects overlap the one with the higher logit has the pixel."""
+        """Draw a slice's labels ``(H, W)``.
+
+        Where objects overlap the one with the higher logit has the pixel; of equals the one with the higher confidence.
+        """
         out = np.zeros(shape, dtype)
         best = np.zeros(shape, np.int8)
-        for result in self.on(index):
+        for result in sorted(self.on(index), key=lambda one: -one.confidence):
             h, w = result.logits.shape
             window = (slice(result.top, result.top + h), slice(result.left, result.left + w))
             wins = result.logits > best[window]
