@@ -18,6 +18,7 @@ _FLOORS = [
     "stack reading results metrics backend.protocol",
     "prompts samples memory cache backend objects",
     "prediction _imageref",
+    "_banks plan question",
     "propagation state",
     "history _codec correction review",
     "storage",
@@ -26,7 +27,7 @@ _FLOORS = [
     "session_propagation",
     "session",
     "segmentation training evaluation export importing overlay replay _canvas _segment",
-    "cli demo",
+    "cli demo _models_cli",
     "widgets",
 ]
 

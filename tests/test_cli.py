@@ -98,7 +98,7 @@ def test_version_and_models(run: Run) -> None:
     assert run("--version") == (0, f"napari-medsam2 {napari_medsam2.__version__}\n", "")
     code, out, err = run("models")
     assert code == 0
-    assert out.startswith("compact ")
+    assert [line.split()[0] for line in out.splitlines()[:2]] == ["name", "compact"]
     assert not err
 
 

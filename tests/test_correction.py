@@ -129,7 +129,7 @@ def test_the_first_propagation_may_be_one_too() -> None:
 def test_a_correction_is_one_step_and_pinned() -> None:
     session = first_pass()
     correct(session)
-    assert session.plan().seeds[1][22].prediction.corrected
+    assert session.plan().seeds[1][22].corrected
     before = masks(session)
     for _ in session.repropagate():
         pass

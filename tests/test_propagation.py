@@ -115,7 +115,7 @@ def test_a_correction_reaches_the_neighbours(session: AnnotationSession, balls: 
     session.add_mask(1, 15, balls.labels[15] == 1)
     assert session.prompts[1, 15].corrects
     plan = session.plan(labels=[1])
-    assert plan.seeds[1][15].prediction.corrected
+    assert plan.seeds[1][15].corrected
     assert {r.index for r in session.propagate(labels=[1])} >= {13, 14, 16}
 
 

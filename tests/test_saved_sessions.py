@@ -93,6 +93,8 @@ def test_what_conditions_the_bank_survives(tmp_path: Path, pointers: bool) -> No
     seed = session.plan().seeds[1][4].prediction
     session.close()
     again = reopen(tmp_path / "s").plan().seeds[1][4].prediction
+    assert seed is not None
+    assert again is not None
     assert again.view == seed.view
     for name in ("logits", "iou", "score", "pointer"):
         one, other = getattr(seed.decoded, name), getattr(again.decoded, name)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
 import numpy as np
 
 from napari_medsam2._journal import Blob, Piece
-from napari_medsam2.backend.protocol import Decoded
+from napari_medsam2.backend.protocol import Decoded, Reason
 from napari_medsam2.errors import InputError
 from napari_medsam2.geometry import View
 from napari_medsam2.prediction import Prediction
 from napari_medsam2.prompts import SlicePrompt, check_box, check_points
-from napari_medsam2.results import ObjectResult, PackedResult, Source
-from napari_medsam2.state import LARGEST_LABEL, EntryKind, Key, Mark, ObjectInfo, Value
+from napari_medsam2.results import ObjectResult, PackedResult, Read, Source
+from napari_medsam2.state import LARGEST_LABEL, EntryKind, Key, Mark, ObjectInfo, Value, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +29,8 @@ _FARTHEST = 2**24
 """No view reaches farther, in pixels."""
 _LARGEST_SIDE = 2**13
 """Of views and of the mask decoder's output."""
+_MEMBERS = 4096
+"""Of a memory bank."""
 _DTYPES = ("float32", "float16", "bfloat16")
 COLOR = re.compile(r"#[0-9a-f]{6}")
 
@@ -84,14 +86,18 @@ def _encode_prompt(value: SlicePrompt, blobs: list[Blob]) -> dict[str, Any]:
 def _encode_result(value: PackedResult, blobs: list[Blob]) -> dict[str, Any]:
     bare = value.bare
     blobs.append(Blob(value.data, value.size[0] * value.size[1], "zlib"))
-    row = {
+    row: dict[str, Any] = {
         "at": [bare.top, bare.left, *value.size],
         "confidence": float(bare.confidence),
         "score": float(bare.object_score),
         "source": bare.source,
         "logits": len(blobs) - 1,
     }
-    return row if bare.view is None else row | {"view": _encode_view(bare.view)}
+    if bare.view is not None:
+        row["view"] = _encode_view(bare.view)
+    if bare.read:
+        row["read"] = [[one.index, round(one.weight, 4), one.reason, round(one.confidence, 4)] for one in bare.read]
+    return row
 
 
 def _encode_view(view: View) -> list[int]:
@@ -256,8 +262,32 @@ def _decode_result(read: _Reader) -> PackedResult:
     bare = ObjectResult(
         read.key.label, read.key.index, read.shape, top, left, np.zeros((0, 0), np.int8),
         read.number("confidence", 0, 1), read.number("score", 0, 1), cast("Source", source), view,
+        _decode_read(read.row.get("read", [])),
     )  # fmt: skip
     return PackedResult(bare, blob.data, (height, width))
+
+
+def _decode_read(rows: Any) -> tuple[Read, ...]:
+    if not isinstance(rows, list) or len(rows) > _MEMBERS:
+        raise ValueError("what the memory bank held is no list, or too long")
+    out = []
+    for row in rows:
+        if not isinstance(row, list) or [type(v) for v in row[:1] + row[2:3]] != [int, str] or len(row) != 4:
+            raise ValueError("a member of the memory bank is not as it should be")
+        weight, confidence = row[1], row[3]
+        if not all(type(v) in (int, float) and 0 <= v <= 1 for v in (weight, confidence)):
+            raise ValueError("a member of the memory bank has a weight or a confidence that is none")
+        if row[0] < 0 or row[2] not in get_args(Reason):
+            raise ValueError(f"a memory of slice {row[0]} for the unknown reason {row[2]!r}")
+        out.append(Read(row[0], float(weight), row[2], float(confidence)))
+    return tuple(out)
+
+
+def _decode_memory(read: _Reader) -> str:
+    value = read.row.get("is")
+    if value not in get_args(Wish):
+        raise ValueError(f"{value!r} is no wish for a memory")
+    return str(value)
 
 
 def _decode_prediction(read: _Reader) -> Prediction:
@@ -313,6 +343,7 @@ _DECODERS: dict[str, Any] = {
     "result": _decode_result,
     "mark": _decode_mark,
     "pending": _decode_pending,
+    "memory": _decode_memory,
 }
 
 

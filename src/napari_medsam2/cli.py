@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_medsam2 import __version__
+from napari_medsam2._models_cli import models
 from napari_medsam2.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,6 +87,9 @@ def _version(asked: bool) -> None:
     if asked:
         typer.echo(f"napari-medsam2 {__version__}")
         raise typer.Exit
+
+
+app.add_typer(models)
 
 
 @app.callback(invoke_without_command=True)
@@ -260,15 +264,6 @@ def export_session(
     saved = open_saved(session.expanduser(), image)
     export_labels(output.expanduser(), saved, chosen)
     typer.echo(f"{_count(len(saved.objects), 'object')} on {_count(len(saved.stack), 'slice')} as {chosen}: {output}")
-
-
-@app.command()
-def models() -> None:
-    """List the models."""
-    from napari_medsam2.backend import MODELS
-
-    for name, text in MODELS.items():
-        typer.echo(f"{name:<12} {text}")
 
 
 def _numbers(text: str | None, option: str, kind: type[Any], count: int | None = None) -> tuple[Any, ...] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from napari_medsam2.propagation import Again, Plan
+from napari_medsam2.plan import Again, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_medsam2.backend.protocol import NO_POINTS, Decoded, ViewPrompt
-from napari_medsam2.geometry import Box, View, mask_box, plan_region, whole_slice
+from napari_medsam2.geometry import Box, View, ViewSpec, mask_box, plan_region, whole_slice
 from napari_medsam2.results import ObjectResult, Source
 
 if TYPE_CHECKING:
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from napari_medsam2.backend.protocol import Backend
     from napari_medsam2.cache import EmbeddingCache
     from napari_medsam2.prompts import SlicePrompt
+    from napari_medsam2.results import Read
     from napari_medsam2.stack import ImageStack
 
-__all__ = ["Prediction", "adopt", "place", "predict", "view_of"]
+__all__ = ["Prediction", "adopt", "place", "predict", "view_for", "view_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +55,7 @@ def predict(
     prompt: SlicePrompt,
     current: ObjectResult | None = None,
     whole: bool = False,
-) -> tuple[Prediction, ObjectResult]:
+) -> tuple[Prediction | None, ObjectResult]:
     """Predict one object's mask on one slice.
 
     Parameters
@@ -73,12 +74,12 @@ def predict(
     Returns
     -------
     tuple
-        The `Prediction` and the `ObjectResult`. A mask prompt comes back as it is.
+        The `Prediction` and the `ObjectResult`. A mask prompt comes back as it is, with no prediction: it conditions
+        the bank as `adopt` has it, once there is one.
     """
     shape = stack.slice_shape(index)
     if prompt.mask is not None:
-        prediction = adopt(stack, backend, cache, index, prompt.mask, prompt.corrects, whole)
-        return prediction, ObjectResult.from_mask(label, index, prompt.mask)
+        return None, ObjectResult.from_mask(label, index, prompt.mask)
 
     extent = _extent(prompt, current)
     if extent is None:
@@ -102,20 +103,31 @@ def adopt(
     whole: bool = False,
 ) -> Prediction:
     """Make of a mask ``(H, W)`` bool what conditions the memory bank, as if the model had drawn it."""
-    shape, box = stack.slice_shape(index), mask_box(mask)
-    view = whole_slice(shape, backend.views) if whole or box is None else plan_region(shape, box, backend.views)
+    view = view_for(stack.slice_shape(index), mask_box(mask), backend.views, whole)
     (embedding,) = cache.get(stack, backend, index, [view])
     return Prediction(view, backend.adopt(embedding, view.cut_mask(mask)[None]), corrected, backend.name)
 
 
+def view_for(shape: tuple[int, int], box: Box | None, spec: ViewSpec, whole: bool) -> View:
+    """The window through which a mask with this box is seen."""
+    return whole_slice(shape, spec) if whole or box is None else plan_region(shape, box, spec)
+
+
 def place(
-    label: int, index: int, shape: tuple[int, int], view: View, decoded: Decoded, source: Source, present: bool = False
+    label: int,
+    index: int,
+    shape: tuple[int, int],
+    view: View,
+    decoded: Decoded,
+    source: Source,
+    present: bool = False,
+    read: tuple[Read, ...] = (),
 ) -> ObjectResult:
     """Bring one object's decoded mask back to the slice; ``present`` says that a person knows it is there."""
     score = 1.0 if present else float(decoded.score[0].sigmoid())
-    return ObjectResult.from_logits(
-        label, index, shape, view.paste(decoded.logits[0], shape), float(decoded.iou[0]), score, source, view
-    )
+    placed = view.paste(decoded.logits[0], shape)
+    result = ObjectResult.from_logits(label, index, shape, placed, float(decoded.iou[0]), score, source, view)
+    return replace(result, read=read) if read else result
 
 
 def view_of(result: ObjectResult, view: View) -> torch.Tensor:

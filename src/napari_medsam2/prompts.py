@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_medsam2.stack import ImageStack
 
 __all__ = [
+    "along",
     "Prompt",
     "SlicePrompt",
     "check_box",
@@ -152,8 +153,8 @@ def check_box(box: Any, shape: tuple[int, int], where: str = "") -> Box:
     return y0, x0, y1, x1
 
 
-def check_mask(mask: Any, shape: tuple[int, int], where: str = "") -> np.ndarray:
-    """Validate a mask against a slice; ``(H, W)`` bool, a copy.
+def check_mask(mask: Any, shape: tuple[int, int], where: str = "", empty: bool = False) -> np.ndarray:
+    """Validate a mask against a slice; ``(H, W)`` bool, a copy. It may be empty only where ``empty`` says so.
 
     Raises
     ------
@@ -168,9 +169,20 @@ def check_mask(mask: Any, shape: tuple[int, int], where: str = "") -> np.ndarray
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError(f"a mask{where} holds NaN or infinity; give zeros outside the object")
     out: np.ndarray = array != 0
-    if not out.any():
+    if not empty and not out.any():
         raise InputError(f"the mask{where} is empty; paint the object first")
     return out
+
+
+def along(line: np.ndarray, count: int = 12) -> np.ndarray:
+    """At most ``count`` points evenly spaced along a line."""
+    if len(line) < 2:
+        return line
+    steps = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
+    if steps[-1] == 0:
+        return line[:1]
+    at = np.linspace(0, steps[-1], min(count, max(2, int(steps[-1] / 3) + 1)))
+    return np.stack([np.interp(at, steps, line[:, 0]), np.interp(at, steps, line[:, 1])], 1)
 
 
 def load_prompts(path: str | Path, stack: ImageStack) -> list[Prompt]:

@@ -3,107 +3,28 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_medsam2.backend.protocol import NO_POINTS, Memory, ViewPrompt
+from napari_medsam2._banks import Pinned, near, noted, offer
+from napari_medsam2.backend.protocol import NO_POINTS, ViewPrompt
 from napari_medsam2.ending import waist
-from napari_medsam2.geometry import View, plan_region, whole_slice
-from napari_medsam2.memory import Bank, BankConfig, admit, select
-from napari_medsam2.prediction import place, view_of
+from napari_medsam2.geometry import plan_region, whole_slice
+from napari_medsam2.memory import select
+from napari_medsam2.prediction import place, view_for, view_of
 from napari_medsam2.results import ObjectResult, SliceResult
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
-    from napari_medsam2.backend.protocol import Backend
-    from napari_medsam2.cache import EmbeddingCache
-    from napari_medsam2.prediction import Prediction
-    from napari_medsam2.results import PackedResult
-    from napari_medsam2.stack import ImageStack
+    from napari_medsam2.backend.protocol import Memory
+    from napari_medsam2.geometry import View
+    from napari_medsam2.memory import Bank
+    from napari_medsam2.plan import Direction, Plan
 
-__all__ = ["Again", "Direction", "Plan", "Seed", "run"]
-
-Direction = Literal["both", "forward", "backward"]
-
-_NEAREST = 8
-"""How many pinned memories a slice reads at most: those of the nearest slices, where a person prompted very many."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Seed:
-    """A prompted slice of one object: where its propagation starts."""
-
-    prediction: Prediction
-    result: ObjectResult
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Again:
-    """What a propagation that follows an earlier one needs to know of that.
-
-    Parameters
-    ----------
-    walks : mapping
-        ``(label, seed's slice, +1 or -1)`` of the walks to carry out; whether each may end before its way does.
-    previous : mapping
-        ``(label, slice)`` to the earlier result.
-    agreement : float
-        The IoU with the earlier mask from which on a mask counts as unchanged.
-    settle : int
-        After how many unchanged slices in a row a walk ends.
-    """
-
-    walks: Mapping[tuple[int, int, int], bool]
-    previous: Mapping[tuple[int, int], PackedResult]
-    agreement: float
-    settle: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """A frozen snapshot of all that a propagation depends on.
-
-    Parameters
-    ----------
-    stack, backend, cache
-        Where pixels, features and kept features come from.
-    seeds : mapping
-        ``label → slice → Seed``.
-    kind : str
-        ``"stack"``: slices are neighbours. ``"collection"``: unordered images.
-    bank : BankConfig
-        The memory bank's policy.
-    direction : str
-        ``"both"``, ``"forward"`` or ``"backward"`` from the prompted slices; collections ignore it.
-    start, stop : int
-        The range of slices (``stop`` is one past the last) outside of which nothing is computed.
-    patience : int or None
-        After how many slices without the object its propagation ends; None: never.
-    part : bool
-        Whether an object that narrows and then widens again is taken to have ended at its waist, see `ending.waist`.
-        Slices beyond the waist that were yielded before it could be seen are withdrawn. Never done along time.
-    kept : mapping
-        ``label → slice → ObjectResult``: accepted masks, which walks take over instead of computing their own.
-    again : Again, optional
-        Compute only as far as masks change.
-    """
-
-    stack: ImageStack
-    backend: Backend
-    cache: EmbeddingCache
-    seeds: Mapping[int, Mapping[int, Seed]]
-    kind: Literal["stack", "collection"] = "stack"
-    bank: BankConfig = field(default_factory=BankConfig)
-    direction: Direction = "both"
-    start: int = 0
-    stop: int = 0
-    patience: int | None = 2
-    part: bool = True
-    kept: Mapping[int, Mapping[int, ObjectResult]] = field(default_factory=dict)
-    again: Again | None = None
+__all__ = ["run"]
 
 
 @dataclass(slots=True)
@@ -137,7 +58,7 @@ def run(plan: Plan) -> Generator[SliceResult, None, tuple[tuple[int, int], ...]]
         propagation found there no longer holds.
     """
     left: list[tuple[int, int]] = []
-    pinned = {label: _pinned(plan, label) for label in plan.seeds}
+    pinned = Pinned(plan)
     if plan.kind == "collection":
         yield from _through_collection(plan, pinned)
         return ()
@@ -149,20 +70,7 @@ def run(plan: Plan) -> Generator[SliceResult, None, tuple[tuple[int, int], ...]]
     return tuple(left)
 
 
-def _pinned(plan: Plan, label: int) -> dict[int, Memory]:
-    """The memories of an object's prompted slices."""
-    out = {}
-    for index, seed in plan.seeds[label].items():
-        view = seed.prediction.view
-        (embedding,) = plan.cache.get(plan.stack, plan.backend, index, [view])
-        (memory,) = plan.backend.remember(embedding, seed.prediction.decoded, [view], [index], prompted=True)
-        out[index] = replace(memory, reason="corrected") if seed.prediction.corrected else memory
-    return out
-
-
-def _sweep(
-    plan: Plan, pinned: Mapping[int, Mapping[int, Memory]], stretch: range, step: int, left: list[tuple[int, int]]
-) -> Iterator[SliceResult]:
+def _sweep(plan: Plan, pinned: Pinned, stretch: range, step: int, left: list[tuple[int, int]]) -> Iterator[SliceResult]:
     """Walk once through neighbouring slices, carrying every object that has a seed behind."""
     # Slices of a run need not follow each other in number (ZTYX): within the walk they go by their position in the run.
     within = [position for position, index in enumerate(stretch) if plan.start <= index < plan.stop]
@@ -244,7 +152,11 @@ def _start(
     parts = plan.part and space and not ahead
     may_settle = plan.again is not None and plan.again.walks.get((label, index, step), False)
     width = math.sqrt(seed.result.area)
-    return _Track(label, bank, seed.result, seed.prediction.view, size, end, [width], [index], parts, may_settle)
+    if seed.prediction is None:
+        view = view_for(seed.result.shape, box, plan.backend.views, whole=False)
+    else:
+        view = seed.prediction.view
+    return _Track(label, bank, seed.result, view, size, end, [width], [index], parts, may_settle)
 
 
 def _absent(label: int, index: int, plan: Plan) -> ObjectResult:
@@ -268,7 +180,7 @@ def _rest(plan: Plan, track: _Track, index: int) -> bool:
     (embedding,) = plan.cache.get(plan.stack, plan.backend, index, [track.view])
     decoded = plan.backend.adopt(embedding, track.view.cut_mask(result.mask)[None])
     (memory,) = plan.backend.remember(embedding, decoded, [track.view], [index], prompted=False)
-    track.bank = admit(track.bank, memory, plan.bank)
+    track.bank = offer(plan, track.label, track.bank, memory)
     return True
 
 
@@ -295,25 +207,25 @@ def _advance(plan: Plan, tracks: Sequence[_Track], index: int) -> list[ObjectRes
     views = [t.view for t in tracks]
     embedding = backend.join(plan.cache.get(plan.stack, backend, index, views))
     descriptors = embedding.descriptor
-    banks = [select(_near(t.bank, index), descriptors[i], plan.bank, index) for i, t in enumerate(tracks)]
+    banks = [select(near(t.bank, index), descriptors[i], plan.bank, index) for i, t in enumerate(tracks)]
     context = backend.attend(embedding, banks, views, ordered=True, index=index)
     prompts = [ViewPrompt(*NO_POINTS, carried=view_of(t.last, t.view)) for t in tracks]
     decoded = backend.decode(embedding, prompts, context)
     memories = backend.remember(embedding, decoded, views, [index] * len(tracks), prompted=False)
     out = []
     for i, track in enumerate(tracks):
-        result = place(track.label, index, shape, track.view, decoded.take([i]), "propagated")
+        result = place(track.label, index, shape, track.view, decoded.take([i]), "propagated", read=noted(banks[i]))
         out.append(result)
         if result.area:
             track.last, track.absent = result, 0
             track.widths.append(math.sqrt(result.area))
             track.visited.append(index)
-            track.bank = admit(track.bank, memories[i], plan.bank)
+            track.bank = offer(plan, track.label, track.bank, memories[i])
         else:
             # What was seen last stays the mask that is carried: one slice missed need not be the end.
             track.absent += 1
             if plan.patience is None:
-                track.bank = admit(track.bank, memories[i], plan.bank)
+                track.bank = offer(plan, track.label, track.bank, memories[i])
     return out
 
 
@@ -333,18 +245,10 @@ def _follow(track: _Track, shape: tuple[int, int], plan: Plan) -> View:
     return plan_region(shape, grown, spec)
 
 
-def _near(bank: Bank, index: int) -> Bank:
-    pinned = [m for m in bank if m.pinned]
-    if len(pinned) <= _NEAREST:
-        return bank
-    kept = {id(m) for m in sorted(pinned, key=lambda m: abs(m.index - index))[:_NEAREST]}
-    return tuple(m for m in bank if not m.pinned or id(m) in kept)
-
-
-def _through_collection(plan: Plan, pinned: Mapping[int, Mapping[int, Memory]]) -> Iterator[SliceResult]:
+def _through_collection(plan: Plan, pinned: Pinned) -> Iterator[SliceResult]:
     """Carry every object from its prompted images to all others, through one bank an object."""
     backend = plan.backend
-    banks: dict[int, Bank] = {label: tuple(m for _, m in sorted(p.items())) for label, p in pinned.items()}
+    banks: dict[int, Bank] = {label: tuple(m for _, m in sorted(pinned[label].items())) for label in plan.seeds}
     for index in range(plan.start, plan.stop):
         labels = [
             label for label in sorted(banks) if index not in plan.seeds[label] and index not in plan.kept.get(label, {})
@@ -359,14 +263,13 @@ def _through_collection(plan: Plan, pinned: Mapping[int, Mapping[int, Memory]]) 
             group = labels[at : at + backend.batch]
             embedding = backend.join([single] * len(group))
             descriptor = embedding.descriptor[0]
-            near = [_near(banks[label], index) for label in group]
-            read = [select(bank, descriptor, plan.bank, index) for bank in near]
+            read = [select(near(banks[label], index), descriptor, plan.bank, index) for label in group]
             context = backend.attend(embedding, read, [view] * len(group), ordered=False, index=index)
             decoded = backend.decode(embedding, [ViewPrompt(*NO_POINTS)] * len(group), context)
             memories = backend.remember(embedding, decoded, [view] * len(group), [index] * len(group), prompted=False)
             for i, label in enumerate(group):
-                result = place(label, index, shape, view, decoded.take([i]), "propagated")
+                result = place(label, index, shape, view, decoded.take([i]), "propagated", read=noted(read[i]))
                 objects.append(result)
                 if result.area:
-                    banks[label] = admit(banks[label], memories[i], plan.bank)
+                    banks[label] = offer(plan, label, banks[label], memories[i])
         yield SliceResult(index, tuple(objects))

@@ -15,13 +15,35 @@ if TYPE_CHECKING:
 
     from napari_medsam2.geometry import Box, View
 
-__all__ = ["LazyLabels", "ObjectResult", "PackedResult", "Results", "SliceResult", "Source"]
+__all__ = ["LazyLabels", "ObjectResult", "PackedResult", "Read", "Results", "SliceResult", "Source"]
 
 Source = Literal["prompt", "mask", "propagated"]
 """Where a mask came from: the model from a prompt, a person, or the model from the memory bank."""
 
 _SCALE = 8.0
 """Logits are held in eighths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A memory that a slice read when its mask was computed.
+
+    Parameters
+    ----------
+    index : int
+        The slice that the memory is of.
+    weight : float
+        In (0, 1], relative to the others.
+    reason : str
+        Why it was in the bank: ``"prompt"``, ``"corrected"``, ``"pinned"`` or ``"admitted"``.
+    confidence : float
+        Its predicted IoU.
+    """
+
+    index: int
+    weight: float
+    reason: str
+    confidence: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +71,8 @@ class ObjectResult:
         ``"prompt"``, ``"mask"`` or ``"propagated"``.
     view : View, optional
         The window that the model looked through; None for painted masks.
+    read : tuple of Read
+        What the memory bank held for it, in order of arrival; empty unless it was propagated.
     """
 
     label: int
@@ -61,6 +85,7 @@ class ObjectResult:
     object_score: float
     source: Source
     view: View | None = None
+    read: tuple[Read, ...] = ()
 
     @classmethod
     def from_logits(

@@ -9,8 +9,8 @@ import numpy as np
 
 from napari_medsam2._codec import check_color
 from napari_medsam2.errors import InputError
-from napari_medsam2.prediction import predict
-from napari_medsam2.prompts import Prompt, SlicePrompt, check_box, check_mask, check_points
+from napari_medsam2.prompts import Prompt, SlicePrompt, along, check_box, check_mask, check_points
+from napari_medsam2.question import Answer, Question
 from napari_medsam2.results import LazyLabels, ObjectResult, PackedResult, SliceResult
 from napari_medsam2.session_base import Kind, SessionEvents
 from napari_medsam2.session_propagation import PropagatingSession
@@ -130,35 +130,56 @@ class AnnotationSession(PropagatingSession):
         InputError
             If the object or the slice does not exist, or a point lies outside the slice.
         """
-        shape = self._check(label, index)
-        array, marks = check_points(points, labels, shape)
-        old = self._prompt(label, index)
-        # Clicks refine a painted mask as well: it is then the mask so far, no longer the last word.
-        prompt = old.with_points(array, marks)
-        if not (prompt.labels == 1).any() and prompt.box is None and self.results.get(label, index) is None:
-            raise InputError("the first click on an object must be positive; negative ones then cut from its mask")
-        call = {"do": "points", "points": array.tolist(), "labels": marks.tolist()}
-        return self._predict(label, index, prompt, self.results.get(label, index), call)
+        return self._do(self.ask_points(label, index, points, labels))
 
     def add_scribble(self, label: int, index: int, path: ArrayLike, positive: bool = True) -> SliceResult:
         """Add a scribble: a line ``(P, 2)`` of ``(y, x)`` drawn over the object or, negative, beside it."""
-        shape = self._check(label, index)
-        line, _ = check_points(path, np.ones(len(np.atleast_2d(np.asarray(path)))), shape)
-        samples = _resample(line)
-        return self.add_points(label, index, samples, np.full(len(samples), int(positive)))
+        return self._do(self.ask_scribble(label, index, path, positive))
 
     def add_box(self, label: int, index: int, box: Box | Sequence[float]) -> SliceResult:
         """Put a box ``(y0, x0, y1, x1)`` (edges) around an object on a slice, in place of one that was there."""
-        shape = self._check(label, index)
-        prompt = replace(self._prompt(label, index), box=check_box(box, shape), mask=None)
-        return self._predict(label, index, prompt, None, {"do": "box", "box": list(map(float, prompt.box or ()))})
+        return self._do(self.ask_box(label, index, box))
 
     def add_mask(self, label: int, index: int, mask: ArrayLike) -> SliceResult:
         """Give an object's mask ``(H, W)`` on a slice; it is taken as it is and conditions the memory bank."""
         shape = self._check(label, index)
         painted = check_mask(mask, shape)
         prompt = SlicePrompt(mask=painted, corrects=self._prompt(label, index).corrects)
-        return self._predict(label, index, prompt, None, {"do": "mask"})
+        return self._do(self._question(label, index, prompt, None, {"do": "mask"}))
+
+    def paint(self, index: int, masks: Mapping[int, ArrayLike]) -> SliceResult:
+        """Take over what a person painted on a slice: masks of several objects, in one command.
+
+        Parameters
+        ----------
+        index : int
+            The slice.
+        masks : mapping
+            ``label → (H, W)`` bool: the object's whole mask on this slice. Objects that do not exist are made; an empty
+            mask says that the object is not there.
+
+        Raises
+        ------
+        InputError
+            If the slice does not exist, or a mask does not fit it; then nothing was changed.
+        """
+        self.check_writable()
+        self._check_index(index)
+        shape = self.stack.slice_shape(int(index))
+        painted = {label: check_mask(mask, shape, empty=True) for label, mask in masks.items()}
+        if not painted:
+            raise InputError("nothing was painted")
+        results: list[ObjectResult] = []
+        with self.step(f"paint on slice {index}"):
+            for label, mask in painted.items():
+                if label not in self.objects:
+                    self.add_object(label=label)
+                if mask.any():
+                    prompt = SlicePrompt(mask=mask, corrects=self._prompt(label, index).corrects)
+                    results += self._do(self._question(label, index, prompt, None, {"do": "mask"})).objects
+                else:
+                    results.append(self._say_absent(label, int(index), mask))
+        return SliceResult(int(index), tuple(results))
 
     def set_prompt(self, label: int, index: int, content: SlicePrompt) -> SliceResult | None:
         """Put prompts in place of all that an object has on a slice: moved points, a box without its clicks, nothing.
@@ -183,10 +204,44 @@ class AnnotationSession(PropagatingSession):
         InputError
             As for `add_points`, `add_box` and `add_mask`.
         """
-        shape = self._check(label, index)
         if content.empty:
             self.clear_prompts(label, index)
             return None
+        return self._do(self.ask(label, index, content))
+
+    # -- questions: the same in three steps, for programs in which the model works in a thread of its own ----------
+
+    def ask_points(self, label: int, index: int, points: ArrayLike, labels: ArrayLike) -> Question:
+        """Put a question as `add_points` does; its `Question.answer` goes to `take`. Nothing is changed yet."""
+        shape = self._check(label, index)
+        array, marks = check_points(points, labels, shape)
+        old = self._prompt(label, index)
+        # Clicks refine a painted mask as well: it is then the mask so far, no longer the last word.
+        prompt = old.with_points(array, marks)
+        if not (prompt.labels == 1).any() and prompt.box is None and self.results.get(label, index) is None:
+            raise InputError("the first click on an object must be positive; negative ones then cut from its mask")
+        call = {"do": "points", "points": array.tolist(), "labels": marks.tolist()}
+        return self._question(label, index, prompt, self.results.get(label, index), call)
+
+    def ask_scribble(self, label: int, index: int, path: ArrayLike, positive: bool = True) -> Question:
+        """Put a question as `add_scribble` does."""
+        shape = self._check(label, index)
+        line, _ = check_points(path, np.ones(len(np.atleast_2d(np.asarray(path)))), shape)
+        samples = along(line)
+        return self.ask_points(label, index, samples, np.full(len(samples), int(positive)))
+
+    def ask_box(self, label: int, index: int, box: Box | Sequence[float]) -> Question:
+        """Put a question as `add_box` does."""
+        shape = self._check(label, index)
+        prompt = replace(self._prompt(label, index), box=check_box(box, shape), mask=None)
+        call = {"do": "box", "box": list(map(float, prompt.box or ()))}
+        return self._question(label, index, prompt, None, call)
+
+    def ask(self, label: int, index: int, content: SlicePrompt) -> Question:
+        """Put a question as `set_prompt` does, which content must not be empty for."""
+        shape = self._check(label, index)
+        if content.empty:
+            raise InputError("there is no prompt to ask for; clear_prompts takes prompts back")
         prompt = SlicePrompt(corrects=self._prompt(label, index).corrects)
         if content.mask is not None:
             prompt = replace(prompt, mask=check_mask(content.mask, shape))
@@ -200,7 +255,31 @@ class AnnotationSession(PropagatingSession):
         current = self.results.get(label, index) if bare else None
         if bare and current is None:
             raise InputError("the first click on an object must be positive; negative ones then cut from its mask")
-        return self._predict(label, index, prompt, current, {"do": "content"})
+        return self._question(label, index, prompt, current, {"do": "content"})
+
+    def take(self, answer: Answer) -> SliceResult | None:
+        """Take over what the model said.
+
+        Returns
+        -------
+        SliceResult or None
+            The object's new mask; None where the answer comes too late, since the slice's prompts were changed, or
+            the object removed, after the question was put: then nothing is changed.
+        """
+        asked = answer.question
+        label, index = asked.label, asked.index
+        if label not in self.objects or self.prompts.get((label, index)) is not asked.before:
+            return None
+        changes: dict[Key, Value | None] = {
+            Key("prompt", label, index): asked.prompt,
+            Key("prediction", label, index): answer.prediction,
+            Key("result", label, index): PackedResult.of(answer.result),
+            Key("mark", label, index): None,
+            Key("pending", label, index): True,
+        }
+        name = f"{_NAMES[asked.call['do']]} on slice {index}"
+        self._document.commit(name, changes, {**asked.call, "label": label, "index": index})
+        return SliceResult(index, (answer.result,))
 
     def clear_prompts(self, label: int, index: int) -> None:
         """Take back an object's prompts on a slice, and the mask that came of them."""
@@ -267,23 +346,30 @@ class AnnotationSession(PropagatingSession):
             return known
         return SlicePrompt(corrects=self.results.packed(label, index) is not None)
 
-    def _predict(
+    def _question(
         self, label: int, index: int, prompt: SlicePrompt, current: ObjectResult | None, call: Mapping[str, Any]
-    ) -> SliceResult:
-        label, index = int(label), int(index)
-        prediction, result = predict(
-            self.stack, self.backend, self._cache, label, index, prompt, current, whole=self._whole(prompt)
+    ) -> Question:
+        before, whole = self.prompts.get((label, index)), self._whole(prompt)
+        return Question(
+            self.stack, self.backend, self._cache, int(label), int(index), prompt, before, current, whole, call
         )
-        changes: dict[Key, Value | None] = {
-            Key("prompt", label, index): prompt,
-            Key("prediction", label, index): prediction,
+
+    def _do(self, question: Question) -> SliceResult:
+        answer = question.answer()
+        self.take(answer)
+        return SliceResult(question.index, (answer.result,))
+
+    def _say_absent(self, label: int, index: int, nothing: np.ndarray) -> ObjectResult:
+        """A person erased all of an object on a slice: it is not there, and no propagation brings it back."""
+        result = ObjectResult.from_mask(label, index, nothing)
+        here: dict[Key, Value | None] = {
             Key("result", label, index): PackedResult.of(result),
-            Key("mark", label, index): None,
+            Key("mark", label, index): "accepted",
             Key("pending", label, index): True,
         }
-        name = f"{_NAMES[call['do']]} on slice {index}"
-        self._document.commit(name, changes, {**call, "label": label, "index": index})
-        return SliceResult(index, (result,))
+        changes = {**dict.fromkeys(self._at(label, index)), **here}
+        self._document.commit(f"erase object {label} on slice {index}", changes, {"do": "edit"})
+        return result
 
     def _whole(self, prompt: SlicePrompt) -> bool:
         """Whether a collection's prompt says what to look for everywhere, rather than where one thing lies."""
@@ -292,9 +378,12 @@ class AnnotationSession(PropagatingSession):
     def _check(self, label: int, index: int) -> tuple[int, int]:
         self.check_writable()
         self._check_object(label)
+        self._check_index(index)
+        return self.stack.slice_shape(int(index))
+
+    def _check_index(self, index: int) -> None:
         if not _is_whole(index) or not 0 <= index < len(self.stack):
             raise InputError(f"slice {index!r} does not exist: the stack has slices 0 to {len(self.stack) - 1}")
-        return self.stack.slice_shape(int(index))
 
 
 _NAMES = {"points": "clicks", "box": "box", "mask": "painted mask", "content": "prompts"}
@@ -302,14 +391,3 @@ _NAMES = {"points": "clicks", "box": "box", "mask": "painted mask", "content": "
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _resample(line: np.ndarray, count: int = 12) -> np.ndarray:
-    """At most ``count`` points evenly spaced along a line."""
-    if len(line) < 2:
-        return line
-    steps = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
-    if steps[-1] == 0:
-        return line[:1]
-    at = np.linspace(0, steps[-1], min(count, max(2, int(steps[-1] / 3) + 1)))
-    return np.stack([np.interp(at, steps, line[:, 0]), np.interp(at, steps, line[:, 1])], 1)

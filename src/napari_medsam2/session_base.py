@@ -13,7 +13,6 @@ from napari_medsam2.document import Document
 from napari_medsam2.errors import InputError
 from napari_medsam2.history import BUDGET
 from napari_medsam2.memory import BankConfig
-from napari_medsam2.prediction import adopt
 from napari_medsam2.prompts import SlicePrompt
 from napari_medsam2.results import ObjectResult, PackedResult
 from napari_medsam2.stack import ImageStack
@@ -315,13 +314,10 @@ class SessionBase:
             return out
         if not result.area:
             return out | {prompt: None, Key("prediction", label, index): None, Key("pending", label, index): True}
-        mask = result.mask
-        whole = self.kind == "collection"
-        prediction = adopt(self.stack, self.backend, self._cache, index, mask, old.corrects, whole)
         return out | {
-            prompt: SlicePrompt(mask=mask, corrects=old.corrects),
-            Key("prediction", label, index): prediction,
-            Key("result", label, index): PackedResult.of(ObjectResult.from_mask(label, index, mask)),
+            prompt: SlicePrompt(mask=result.mask, corrects=old.corrects),
+            Key("prediction", label, index): None,
+            Key("result", label, index): PackedResult.of(ObjectResult.from_mask(label, index, result.mask)),
             Key("pending", label, index): True,
         }
 
@@ -349,13 +345,13 @@ class SessionBase:
 
     def _at(self, label: int, index: int) -> list[Key]:
         """All of an object on a slice."""
-        kinds: tuple[Any, ...] = ("prompt", "prediction", "result", "mark", "pending")
+        kinds: tuple[Any, ...] = ("prompt", "prediction", "result", "mark", "pending", "memory")
         return [Key(kind, label, index) for kind in kinds]
 
     def _announce(self, keys: Iterable[Key]) -> None:
         changed = list(keys)
         if any(key.kind == "object" for key in changed):
             self.events.objects_changed.emit()
-        for index in sorted({key.index for key in changed if key.kind in ("prompt", "result", "mark")}):
+        for index in sorted({key.index for key in changed if key.kind in ("prompt", "result", "mark", "memory")}):
             self.events.slice_changed.emit(index)
         self.events.history_changed.emit()

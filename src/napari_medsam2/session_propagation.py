@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from napari_medsam2.correction import follow_up, reached_by
 from napari_medsam2.errors import InputError
-from napari_medsam2.prediction import adopt
-from napari_medsam2.propagation import Direction, Plan, Seed, run
+from napari_medsam2.plan import Direction, Plan, Propagation, Seed
+from napari_medsam2.propagation import run
 from napari_medsam2.results import ObjectResult, PackedResult, SliceResult
 from napari_medsam2.review import ReviewItem, review_order
 from napari_medsam2.session_base import SessionBase
-from napari_medsam2.state import Key, Mark
+from napari_medsam2.state import Key, Mark, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -67,14 +67,15 @@ class PropagatingSession(SessionBase):
         if patience is not None and patience < 1:
             raise InputError(f"patience must be 1 slice or more, or None, not {patience}")
         state = self._document.state
-        chosen = sorted({key[0] for key in state.predictions}) if labels is None else list(labels)
+        chosen = sorted({label for label, _ in state.prompts}) if labels is None else list(labels)
         for label in chosen:
             self._check_object(label)
         seeds: dict[int, dict[int, Seed]] = {}
-        for (label, index), prediction in sorted(state.predictions.items(), key=lambda item: item[0]):
-            result = self.results.get(label, index)
-            if label in chosen and result is not None:
-                seeds.setdefault(label, {})[index] = Seed(self._conform(index, prediction, result), result)
+        for (label, index), prompt in sorted(state.prompts.items(), key=lambda item: item[0]):
+            result = self.results.get(label, index) if label in chosen else None
+            if result is not None:
+                prediction = self._conform(state.predictions.get((label, index)))
+                seeds.setdefault(label, {})[index] = Seed(prediction, result, prompt.corrects)
         bare = [label for label in chosen if label not in seeds]
         if bare or not seeds:
             which = f"object {bare[0]} has" if bare else "no object has"
@@ -84,6 +85,14 @@ class PropagatingSession(SessionBase):
             result = self.results.get(label, index)
             if mark == "accepted" and label in seeds and index not in seeds[label] and result is not None:
                 kept.setdefault(label, {})[index] = result
+        pins: dict[int, dict[int, ObjectResult]] = {}
+        for (label, index), wish in state.memories.items():
+            result = self.results.get(label, index) if wish == "pinned" and label in seeds else None
+            if result is not None and result.area:
+                # What is remembered of a slice and its mask stay the same.
+                pins.setdefault(label, {})[index] = result
+                if index not in seeds[label]:
+                    kept.setdefault(label, {})[index] = result
         return Plan(
             self.stack,
             self.backend,
@@ -97,6 +106,8 @@ class PropagatingSession(SessionBase):
             patience,
             part,
             kept,
+            pins=pins,
+            drops=frozenset(key for key, wish in state.memories.items() if wish == "dropped"),
         )
 
     def propagate(
@@ -116,10 +127,22 @@ class PropagatingSession(SessionBase):
             As it is computed, already applied to the session. Closing the generator cancels; what was yielded stays.
         """
         # Checked before the first slice is asked for, not when.
+        return self._walk(self.start(labels, direction, start, stop, patience, part))
+
+    def start(
+        self,
+        labels: Sequence[int] | None = None,
+        direction: Direction = "both",
+        start: int | None = None,
+        stop: int | None = None,
+        patience: int | None = 2,
+        part: bool = True,
+    ) -> Propagation:
+        """Begin what `propagate` does, for programs in which the model works in a thread of its own."""
         self.check_writable()
         plan = self.plan(labels, direction, start, stop, patience, part)
         asked = {"labels": sorted(plan.seeds), "direction": direction, "start": plan.start, "stop": plan.stop}
-        return self._run(plan, {"do": "propagate", **asked, "patience": patience, "part": part})
+        return self._begin(plan, {"do": "propagate", **asked, "patience": patience, "part": part})
 
     def repropagate(
         self,
@@ -156,6 +179,18 @@ class PropagatingSession(SessionBase):
         InputError
             If an object does not exist or a number makes no sense.
         """
+        begun = self.start_again(labels, agreement, settle, patience, part)
+        return iter(()) if begun is None else self._walk(begun)
+
+    def start_again(
+        self,
+        labels: Sequence[int] | None = None,
+        agreement: float = 0.9,
+        settle: int = 2,
+        patience: int | None = 2,
+        part: bool = True,
+    ) -> Propagation | None:
+        """Begin what `repropagate` does, as `start` does for `propagate`; None where nothing was changed."""
         self.check_writable()
         if not 0 < agreement <= 1:
             raise InputError(f"agreement must be an IoU above 0 and up to 1, not {agreement}")
@@ -165,31 +200,35 @@ class PropagatingSession(SessionBase):
             self._check_object(label)
         state = self._document.state
         pending = [key for key in state.pending if labels is None or key[0] in labels]
-        seeded = {label for label, _ in state.predictions}
+        seeded = {label for label, _ in state.prompts}
         chosen = sorted({label for label, _ in pending} & seeded)
         if not chosen:
-            return iter(())
+            return None
         plan = follow_up(self.plan(chosen, patience=patience, part=part), pending, self.results, agreement, settle)
         asked = {"labels": chosen, "agreement": agreement, "settle": settle, "patience": patience, "part": part}
-        return self._run(plan, {"do": "repropagate", **asked})
+        return self._begin(plan, {"do": "repropagate", **asked})
 
-    def _run(self, plan: Plan, call: Mapping[str, Any]) -> Iterator[SliceResult]:
+    def _begin(self, plan: Plan, call: Mapping[str, Any]) -> Propagation:
         step = self._document.new_step()
         said = {key: self.prompts.get(key) for key in reached_by(plan, self._document.state.pending)}
-        return self._walk(plan, said, {**call, "run": step}, step)
+        call = {**call, "run": step}
+        return Propagation(
+            plan,
+            lambda result: self._apply(result, call, step),
+            lambda left: self._finish(left, said, call, step),
+            lambda: self._document.withdrawn(step),
+        )
 
-    def _walk(
-        self, plan: Plan, said: Mapping[tuple[int, int], SlicePrompt | None], call: Mapping[str, Any], step: int
-    ) -> Iterator[SliceResult]:
-        walk = run(plan)
+    def _walk(self, begun: Propagation) -> Iterator[SliceResult]:
+        walk = run(begun.plan)
         try:
-            while not self._document.withdrawn(step):
+            while not begun.withdrawn():
                 try:
                     result = next(walk)
                 except StopIteration as stop:
-                    self._finish(stop.value, said, call, step)
+                    begun.finish(stop.value)
                     return
-                self._apply(result, call, step)
+                begun.apply(result)
                 yield result
         finally:
             walk.close()
@@ -228,6 +267,42 @@ class PropagatingSession(SessionBase):
         """Whether a propagation may write there."""
         at = label, index
         return label in self.objects and at not in self.prompts and self.marks.get(at) != "accepted"
+
+    # -- the memory bank -------------------------------------------------------------------------------------------
+
+    @property
+    def pins(self) -> Mapping[tuple[int, int], str]:
+        """What a person wants of slices' memories, ``"pinned"`` or ``"dropped"``, by ``(label, index)``."""
+        return MappingProxyType(self._document.state.memories)
+
+    def pin_memory(self, label: int, index: int) -> None:
+        """Keep a slice's memory in the object's bank from the next propagation on, and its mask as it is.
+
+        Raises
+        ------
+        InputError
+            If the object has no mask there.
+        """
+        result = self.results.get(label, index)
+        if result is None or not result.area:
+            raise InputError(f"object {label!r} has no mask on slice {index!r} to remember")
+        self._wish(label, index, "pinned", "pin")
+
+    def drop_memory(self, label: int, index: int) -> None:
+        """Keep a slice's memory out of the object's bank from the next propagation on."""
+        if self._document.state.results.packed(label, index) is None:
+            raise InputError(f"object {label!r} has no mask on slice {index!r} whose memory could be dropped")
+        self._wish(label, index, "dropped", "drop")
+
+    def release_memory(self, label: int, index: int) -> None:
+        """Leave a slice's memory to the bank's policy again."""
+        self._wish(label, index, None, "release")
+
+    def _wish(self, label: int, index: int, wish: Wish | None, verb: str) -> None:
+        self.check_writable()
+        self._check_object(label)
+        changes: dict[Key, Value | None] = {Key("memory", label, index): wish}
+        self._document.commit(f"{verb} memory of slice {index}", changes, {"do": "memory"})
 
     # -- review ----------------------------------------------------------------------------------------------------
 
@@ -289,11 +364,10 @@ class PropagatingSession(SessionBase):
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _conform(self, index: int, prediction: Prediction, result: ObjectResult) -> Prediction:
-        """Make a prediction one of this backend: on its device; one of another model by its mask."""
-        if prediction.model != self.backend.name:
-            whole = self.kind == "collection"
-            return adopt(self.stack, self.backend, self._cache, index, result.mask, prediction.corrected, whole)
+    def _conform(self, prediction: Prediction | None) -> Prediction | None:
+        """Make a prediction one of this backend: on its device; one of another model is of no use."""
+        if prediction is None or prediction.model != self.backend.name:
+            return None
         decoded, device = prediction.decoded, self.backend.device
         if decoded.logits.device == device:
             return prediction

@@ -14,12 +14,27 @@ from napari_medsam2.results import PackedResult, Results
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["LARGEST_LABEL", "Changes", "Entry", "EntryKind", "Key", "Mark", "ObjectInfo", "State", "Value", "weigh"]
+__all__ = [
+    "LARGEST_LABEL",
+    "Changes",
+    "Entry",
+    "EntryKind",
+    "Key",
+    "Mark",
+    "ObjectInfo",
+    "State",
+    "Value",
+    "Wish",
+    "weigh",
+]
 
 Mark = Literal["accepted", "rejected", "skipped"]
 """What a person said of a mask: it is right and stays; it is wrong and was taken away; later."""
 
-EntryKind = Literal["object", "prompt", "prediction", "result", "mark", "pending"]
+Wish = Literal["pinned", "dropped"]
+"""What a person wants of a slice's memory: that the bank always holds it, or never."""
+
+EntryKind = Literal["object", "prompt", "prediction", "result", "mark", "pending", "memory"]
 
 LARGEST_LABEL = 2**31 - 1
 
@@ -50,7 +65,8 @@ class Key(NamedTuple):
     ----------
     kind : str
         ``"object"``; ``"prompt"`` (what was said), ``"prediction"`` (what conditions the memory bank), ``"result"``
-        (the mask), ``"mark"`` (a person's verdict), ``"pending"`` (a change that no propagation has carried on yet).
+        (the mask), ``"mark"`` (a person's verdict), ``"pending"`` (a change that no propagation has carried on yet),
+        ``"memory"`` (a person's wish for the memory bank).
     label : int
         The object.
     index : int
@@ -84,6 +100,7 @@ class State:
         self.results = Results()
         self.marks: dict[tuple[int, int], str] = {}
         self.pending: dict[tuple[int, int], bool] = {}
+        self.memories: dict[tuple[int, int], str] = {}
 
     def get(self, key: Key) -> Value | None:
         """Return what stands under a key."""
@@ -156,6 +173,7 @@ class State:
             "prediction": self.predictions,  # type: ignore[dict-item]
             "mark": self.marks,  # type: ignore[dict-item]
             "pending": self.pending,  # type: ignore[dict-item]
+            "memory": self.memories,  # type: ignore[dict-item]
         }
         return tables[kind]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_medsam2.backend._checkpoint_file import SUFFIXES
 from napari_medsam2.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
     from napari_medsam2.backend.protocol import Backend
+    from napari_medsam2.backend.registry import ModelEntry
 
 __all__ = ["MODELS", "choose_device", "load_backend"]
 
@@ -48,22 +50,23 @@ def choose_device(device: str) -> torch.device:
 
 
 def load_backend(model: str = "compact", device: str = "auto", weights: str | Path | None = None) -> Backend:
-    """Load a network.
+    """Load a network. Nothing is downloaded: `download.fetch` and ``napari-medsam2 models get`` do that.
 
     Parameters
     ----------
     model : str
-        ``"compact"``, the embedded network, or a folder with a SAM 2 video model in transformers' format
-        (``config.json`` and ``model.safetensors``).
+        ``"compact"``, the embedded network; the name of a published model or of one of your own
+        (`registry.entries`, ``napari-medsam2 models``); a file of SAM 2 weights; or a folder with a SAM 2 video
+        model in transformers' format (``config.json`` and ``model.safetensors``).
     device : str
         ``"auto"`` (CUDA, else Apple's MPS, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     weights : str or Path, optional
-        Another safetensors file of the same network, for example one that ``make train`` wrote.
+        Another file of the same network: for example one that ``make train`` wrote, or a fine-tuned SAM 2.
 
     Returns
     -------
     Backend
-        Ready to use.
+        Ready to use; its ``name`` is ``model``.
 
     Raises
     ------
@@ -75,8 +78,23 @@ def load_backend(model: str = "compact", device: str = "auto", weights: str | Pa
         from napari_medsam2.backend.compact import CompactBackend
 
         return CompactBackend.load(weights, chosen)
-    if Path(model).is_dir():
-        from napari_medsam2.backend.sam2 import Sam2Backend
+    path = Path(model).expanduser()
+    # A file or folder is told from a name by its suffix or by what separates folders.
+    if path.is_dir() or path.suffix in SUFFIXES or len(path.parts) > 1:
+        return _from_path(path if weights is None else Path(weights), chosen, model)
+    from napari_medsam2.backend.download import locate
+    from napari_medsam2.backend.registry import entry
 
-        return Sam2Backend.load(model, chosen)
-    raise InputError(f"unknown model {model!r}; choose one of {', '.join(MODELS)}, or a folder with a SAM 2 model")
+    one = entry(model)
+    return _from_path(locate(one) if weights is None else Path(weights), chosen, model, one)
+
+
+def _from_path(path: Path, device: torch.device, name: str, entry: ModelEntry | None = None) -> Backend:
+    from napari_medsam2.backend.sam2 import Sam2Backend
+
+    if path.is_dir():
+        return Sam2Backend.load(path, device, name=name)
+    from napari_medsam2.backend.conversion import load_checkpoint
+
+    side, variant = (None, None) if entry is None else (entry.input_size, entry.variant)
+    return Sam2Backend(load_checkpoint(path, side, variant), device, name)

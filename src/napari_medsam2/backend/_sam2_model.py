@@ -19,9 +19,11 @@ from napari_medsam2.backend._sam2_bank import MEMORY_WIDTH
 from napari_medsam2.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
-__all__ = ["check_config", "load_model", "random_model", "sized"]
+__all__ = ["built", "check_config", "load_model", "random_model", "sized"]
 
 _WEIGHTS = "model.safetensors"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -178,25 +180,53 @@ def load_model(folder: str | Path, side: int | None = None) -> Any:
         raise InputError(f"{folder} is not a folder; give the folder that holds config.json and {_WEIGHTS}")
     config = sized(_read_config(folder / "config.json"), side)
     state = _read_weights(folder)
-    try:
-        model: Any = Sam2VideoModel(config)
-    except (ValueError, TypeError, RuntimeError, ZeroDivisionError, IndexError) as error:
-        raise InputError(f"no network can be built from {folder / 'config.json'}: {error}") from error
-    own = model.state_dict()
     for name, twin in (_TWINS, _TWINS[::-1]):
         if name not in state and twin in state:
             state[name] = state[twin]
+    return built(config, state, f"{folder} (config.json with {_WEIGHTS})")
+
+
+def built(config: Any, state: dict[str, Tensor], where: str, origin: Mapping[str, str] | None = None) -> Any:
+    """Build a network and give every place in it its tensor.
+
+    Parameters
+    ----------
+    config : Sam2VideoConfig
+        Checked; see `sized`.
+    state : dict of str to Tensor
+        In transformers' names.
+    where : str
+        The file that they are from, for messages.
+    origin : mapping of str to str, optional
+        What the tensors are called in that file.
+
+    Returns
+    -------
+    Sam2VideoModel
+        On the CPU, for evaluation.
+
+    Raises
+    ------
+    InputError
+        If tensors are missing, left over, of another size, or not finite.
+    """
+    try:
+        model: Any = Sam2VideoModel(config)
+    except (ValueError, TypeError, RuntimeError, ZeroDivisionError, IndexError) as error:
+        raise InputError(f"no network can be built from {where}: {error}") from error
+    own = model.state_dict()
     missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     misfit = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
     if missing or surplus or misfit:
+        first = (missing + surplus + misfit)[0]
         raise InputError(
-            f"{folder / _WEIGHTS} does not fit its config.json: {len(missing)} tensors missing, "
-            f"{len(surplus)} unknown, {len(misfit)} of another size, such as {(missing + surplus + misfit)[0]}; "
-            "get the folder again"
+            f"{where} does not fit the network that it should be: {len(missing)} tensors missing, "
+            f"{len(surplus)} unknown, {len(misfit)} of another size, such as {(origin or {}).get(first, first)}; "
+            "get it again"
         )
     broken = next((k for k, v in state.items() if not v.isfinite().all()), None)
     if broken is not None:
-        raise InputError(f"{folder / _WEIGHTS} holds NaN or infinity in {broken}; get the file again")
+        raise InputError(f"{where} holds NaN or infinity in {broken}; get the file again")
     model.load_state_dict(state)
     return model.eval()
 

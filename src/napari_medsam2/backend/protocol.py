@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     from napari_medsam2.geometry import View, ViewSpec
 
-__all__ = ["NO_POINTS", "Attended", "Backend", "Decoded", "Embedding", "Memory", "ViewPrompt"]
+__all__ = ["NO_POINTS", "Attended", "Backend", "Decoded", "Embedding", "Memory", "Reason", "ViewPrompt"]
+
+Reason = Literal["prompt", "corrected", "pinned", "admitted"]
+"""Why a memory is in the bank: a person's prompt, or correction, or wish; or its own merits."""
 
 NO_POINTS = np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
 """The points and labels of a prompt without points."""
@@ -117,7 +120,7 @@ class Memory:
     confidence : float
         Predicted IoU in [0, 1].
     reason : str
-        Why it is in the bank: ``"prompt"``, ``"corrected"`` or ``"admitted"``.
+        Why it is in the bank: ``"prompt"``, ``"corrected"``, ``"pinned"`` (a person wants it there) or ``"admitted"``.
     nbytes : int
         Bytes that it takes.
     """
@@ -128,7 +131,7 @@ class Memory:
     feature: Tensor
     descriptor: Tensor
     confidence: float
-    reason: Literal["prompt", "corrected", "admitted"] = "admitted"
+    reason: Reason = "admitted"
     nbytes: int = 0
 
     @property

@@ -134,7 +134,9 @@ class Sam2Backend:
         return cls(random_model(sized(config), seed), device)
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device | str = "cpu", side: int | None = None) -> Sam2Backend:
+    def load(
+        cls, path: str | Path, device: torch.device | str = "cpu", side: int | None = None, name: str | None = None
+    ) -> Sam2Backend:
         """Load a folder in transformers' format (``config.json`` and ``model.safetensors``), offline.
 
         Parameters
@@ -145,13 +147,15 @@ class Sam2Backend:
             Where to compute.
         side : int, optional
             Another side of the input than the configuration's, in pixels: smaller is faster.
+        name : str, optional
+            What `load_backend` was asked for; the path by default.
 
         Raises
         ------
         InputError
             If something is missing, damaged, pickled or of another network.
         """
-        return cls(load_model(path, side), device, name=str(path))
+        return cls(load_model(path, side), device, name=str(path) if name is None else name)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Sam2Embedding:
