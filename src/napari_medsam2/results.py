@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,11 +12,11 @@ import numpy as np
 from napari_medsam2._compact import CERTAIN, compact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari_medsam2.geometry import Box, View
 
-__all__ = ["LazyLabels", "ObjectResult", "PackedResult", "Read", "Results", "SliceResult", "Source"]
+__all__ = ["LazyLabels", "ObjectResult", "PackedResult", "Read", "Results", "SliceResult", "Source", "pack_members"]
 
 Source = Literal["prompt", "mask", "propagated"]
 """Where a mask came from: the model from a prompt, a person, or the model from the memory bank."""
@@ -73,6 +74,9 @@ class ObjectResult:
         The window that the model looked through; None for painted masks.
     read : tuple of Read
         What the memory bank held for it, in order of arrival; empty unless it was propagated.
+    disagreement : float, optional
+        In [0, 1], between two prompted slices: 1 − Dice of the masks that were carried there from either; `logits` are
+        of both. None where it was reached from one side only.
     """
 
     label: int
@@ -86,6 +90,7 @@ class ObjectResult:
     source: Source
     view: View | None = None
     read: tuple[Read, ...] = ()
+    disagreement: float | None = None
 
     @classmethod
     def from_logits(
@@ -214,29 +219,51 @@ class PackedResult:
     Parameters
     ----------
     bare : ObjectResult
-        With empty logits.
+        With empty logits, and without what the bank held.
     data : bytes
         The int8 logits in row order, as a zlib stream.
     size : tuple of int
         ``(h, w)`` of the logits.
+    members : bytes
+        What the memory bank held, packed; see `read`.
     """
 
     bare: ObjectResult
     data: bytes
     size: tuple[int, int]
+    members: bytes = b""
 
     @classmethod
     def of(cls, result: ObjectResult) -> PackedResult:
         """Compress a result. What was unpacked before comes back with the same bits."""
         h, w = result.logits.shape
-        return cls(
-            replace(result, logits=_nothing()), zlib.compress(compact(result.logits).tobytes()), (int(h), int(w))
+        data = zlib.compress(compact(result.logits).tobytes())
+        return cls(replace(result, logits=_nothing(), read=()), data, (int(h), int(w)), pack_members(result.read))
+
+    @property
+    def read(self) -> tuple[Read, ...]:
+        """What the memory bank held; weights and confidences to four decimals."""
+        return tuple(
+            Read(index, weight / 1e4, _REASONS[reason], confidence / 1e4)
+            for index, weight, reason, confidence in _MEMBER.iter_unpack(self.members)
         )
 
     def unpack(self) -> ObjectResult:
         """Return the result with the logits that were kept."""
         logits = np.frombuffer(zlib.decompress(self.data), np.int8).reshape(self.size)
-        return replace(self.bare, logits=logits)
+        return replace(self.bare, logits=logits, read=self.read)
+
+
+_MEMBER = struct.Struct("<IHBH")
+_REASONS = ("prompt", "corrected", "pinned", "admitted")
+
+
+def pack_members(read: Sequence[Read]) -> bytes:
+    """Pack what a memory bank held: nine bytes a member, where the objects would take a kilobyte a mask."""
+    return b"".join(
+        _MEMBER.pack(one.index, round(one.weight * 1e4), _REASONS.index(one.reason), round(one.confidence * 1e4))
+        for one in read
+    )
 
 
 class Results:
