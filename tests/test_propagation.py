@@ -82,7 +82,7 @@ def test_between_two_prompts_masks_come_from_either(session: AnnotationSession, 
     sides = {
         (direction, r.index): r.objects[0]
         for direction in ("forward", "backward")
-        for r in session.propagate(labels=[1], direction=direction)  # type: ignore[arg-type]
+        for r in session.propagate(labels=[1], direction=direction)
     }
     order = [r.index for r in session.propagate(labels=[1]) if 8 < r.index < 12]
     assert order == [9, 10, 11, 11, 10, 9]
