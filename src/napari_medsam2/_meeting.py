@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from napari_medsam2.results import ObjectResult, PackedResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["Meeting", "disagree", "meet"]
 
@@ -65,47 +65,49 @@ def meet(one: ObjectResult, other: ObjectResult, share: float) -> ObjectResult:
     return replace(found, confidence=confidence, read=lead.read, disagreement=apart)
 
 
-@dataclass(slots=True, eq=False)
 class Meeting:
-    """What the forward walks found between prompted slices, until the backward walks get there.
+    """What walks found between prompted slices, until those from the other side get there.
 
     Parameters
     ----------
     previous : mapping
-        ``(label, slice)`` to what was known before: the word of a forward walk that ended as nothing had changed.
-    seen : set
-        ``(label, slice)`` that a walk has got to.
+        ``(label, slice)`` to what was known before: the word of walks that are not done again, or that ended as
+        nothing had changed.
     """
 
-    previous: Mapping[tuple[int, int], PackedResult]
-    seen: set[tuple[int, int]]
-    _found: dict[tuple[int, int], PackedResult]
-    _ended: set[tuple[int, int]]
-
-    @classmethod
-    def after(cls, previous: Mapping[tuple[int, int], PackedResult]) -> Meeting:
-        """Begin."""
-        return cls(previous, set(), {}, set())
+    def __init__(self, previous: Mapping[tuple[int, int], PackedResult]) -> None:
+        self.seen: set[tuple[int, int]] = set()
+        self._previous = previous
+        self._found: dict[tuple[int, int], PackedResult] = {}
+        self._ended: set[tuple[int, int]] = set()
 
     def note(self, result: ObjectResult) -> None:
-        """Keep what a forward walk found."""
+        """Keep what the first walk found."""
         key = result.label, result.index
         self.seen.add(key)
         self._found[key] = PackedResult.of(result)
 
-    def end(self, places: list[tuple[int, int]]) -> None:
-        """Keep where a forward walk would have gone had the object not ended for it."""
+    def end(self, places: Iterable[tuple[int, int]]) -> None:
+        """Keep where the first walk would have gone had the object not ended for it."""
         self._ended.update(places)
 
     def join(self, result: ObjectResult, share: float) -> ObjectResult:
-        """Take a backward walk's mask together with the forward walk's; ``share`` is the forward walk's."""
+        """Take a walk's mask together with that from the other side; ``share`` is how near its own is."""
         key = result.label, result.index
         self.seen.add(key)
-        packed = self._found.pop(key, None)
-        if packed is None and key in self._ended:
+        other = self._found.pop(key, None)
+        if other is None and key in self._ended:
             return replace(result, disagreement=1.0 if result.area else 0.0)
-        if packed is None:
-            packed = self.previous.get(key)
-        if packed is None or packed.bare.source != "propagated":
-            return result
-        return meet(packed.unpack(), result, share)
+        other = other or self._known(key)
+        return result if other is None else meet(result, other.unpack(), share)
+
+    def settle(self, label: int, index: int, share: float) -> ObjectResult | None:
+        """What stands where a walk would have gone had anything changed; None where that stands already."""
+        key = label, index
+        self.seen.add(key)
+        first, second = self._found.pop(key, None), self._known(key)
+        return None if first is None or second is None else meet(second.unpack(), first.unpack(), share)
+
+    def _known(self, key: tuple[int, int]) -> PackedResult | None:
+        packed = self._previous.get(key)
+        return packed if packed is not None and packed.bare.source == "propagated" else None

@@ -41,6 +41,7 @@ class _Track:
     start: int
     end: int
     meets: bool
+    alone: bool
     before: float
     widths: list[float]
     visited: list[int]
@@ -48,6 +49,11 @@ class _Track:
     may_settle: bool
     absent: int = 0
     agreed: int = 0
+
+    def share(self, position: int) -> float:
+        """How near a slice is to where the walk began, rather than to the next prompted slice: 1 to 0."""
+        other = self.end + (1 if self.end >= self.start else -1)
+        return (other - position) / (other - self.start)
 
 
 def run(plan: Plan) -> Generator[SliceResult, None, tuple[tuple[int, int], ...]]:
@@ -69,7 +75,7 @@ def run(plan: Plan) -> Generator[SliceResult, None, tuple[tuple[int, int], ...]]
         yield from _through_collection(plan, pinned)
         return ()
     for stretch in plan.stack.runs():
-        meeting = Meeting.after({} if plan.again is None else plan.again.previous)
+        meeting = Meeting({} if plan.again is None else plan.again.previous)
         if plan.direction != "backward":
             yield from _sweep(plan, pinned, stretch, 1, left, meeting)
         if plan.direction != "forward":
@@ -115,15 +121,16 @@ def _sweep(
         for at in range(0, len(moving), plan.backend.batch):
             objects += _advance(plan, moving[at : at + plan.backend.batch], index)
         if plan.direction == "both":
-            objects = [_meet(tracks[one.label], one, position, step, meeting) for one in objects]
+            objects = [_meet(tracks[one.label], one, position, meeting) for one in objects]
         for one in objects:
             _compare(plan, tracks[one.label], one)
-        withdrawn: dict[int, list[ObjectResult]] = {}
+        # What this slice says of others, by their number.
+        elsewhere: dict[int, list[ObjectResult]] = {}
         for track in going:
             narrowest = waist(track.widths, track.before) if track.parts else None
             if narrowest is not None:
                 for beyond in track.visited[narrowest + 1 :]:
-                    withdrawn.setdefault(beyond, []).append(_absent(track.label, beyond, plan))
+                    elsewhere.setdefault(beyond, []).append(_absent(track.label, beyond, plan))
             if narrowest is not None or (plan.patience is not None and track.absent >= plan.patience):
                 del tracks[track.label]
                 missed = [(track.label, stretch[p]) for p in range(position + step, track.end + step, step)]
@@ -131,11 +138,15 @@ def _sweep(
                 meeting.end(missed if track.meets and step > 0 else [])
             elif plan.again is not None and track.may_settle and track.agreed >= plan.again.settle:
                 del tracks[track.label]
-        here = {o.label: o for o in [*objects, *withdrawn.pop(index, [])]}
+                for p in range(position + step, track.end + step, step) if track.meets else ():
+                    as_before = meeting.settle(track.label, stretch[p], track.share(p))
+                    elsewhere.setdefault(stretch[p], []).extend([] if as_before is None else [as_before])
+        here = {o.label: o for o in [*objects, *elsewhere.pop(index, [])]}
         if here:
             yield SliceResult(index, tuple(here[label] for label in sorted(here)))
-        for beyond, absent in sorted(withdrawn.items()):
-            yield SliceResult(beyond, tuple(absent))
+        for other, said in sorted(elsewhere.items()):
+            if said:
+                yield SliceResult(other, tuple(said))
 
 
 def _ends(seeds: list[int], step: int, first: int, last: int) -> dict[int, int]:
@@ -145,15 +156,14 @@ def _ends(seeds: list[int], step: int, first: int, last: int) -> dict[int, int]:
     return {seed: other - step for seed, other in pairwise(ordered)} | dict.fromkeys(ordered[-1:], bound)
 
 
-def _meet(track: _Track, result: ObjectResult, position: int, step: int, meeting: Meeting) -> ObjectResult:
+def _meet(track: _Track, result: ObjectResult, position: int, meeting: Meeting) -> ObjectResult:
     """Keep a forward walk's mask for the backward walk that will come there; join that one's with it."""
     if not track.meets:
         return result
-    if step > 0:
+    if track.start < track.end and not track.alone:
         meeting.note(result)
         return result
-    # A backward walk ends beside the seed that the forward walk came from.
-    return meeting.join(result, (track.start - position) / (track.start - (track.end - 1)))
+    return meeting.join(result, track.share(position))
 
 
 def _start(
@@ -171,7 +181,8 @@ def _start(
     areas |= {i: other.result.area for i, other in plan.seeds[label].items()}
     ahead = any((i - index) * step > 0 for i in areas if i in stretch)
     before = max((math.sqrt(a) for i, a in areas.items() if i in stretch and (i - index) * step < 0), default=0.0)
-    meets = stretch[end + step] in plan.seeds[label] if 0 <= end + step < len(stretch) else False
+    meets = 0 <= end + step < len(stretch) and stretch[end + step] in plan.seeds[label]
+    alone = meets and plan.again is not None and (label, stretch[end + step], -step) not in plan.again.walks
     parts = plan.part and space and not ahead
     may_settle = plan.again is not None and plan.again.walks.get((label, index, step), False)
     width = math.sqrt(seed.result.area)
@@ -180,7 +191,7 @@ def _start(
     else:
         view = seed.prediction.view
     return _Track(
-        label, bank, seed.result, view, size, position, end, meets, before, [width], [index], parts, may_settle
+        label, bank, seed.result, view, size, position, end, meets, alone, before, [width], [index], parts, may_settle
     )
 
 
