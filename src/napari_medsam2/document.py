@@ -179,6 +179,12 @@ class Document:
             self._save(Piece({"op": "image", "image": settings.image.to_json()}))
         self.settings = settings
 
+    def replace_settings(self, settings: Settings) -> None:
+        """Write another model or memory bank down, with everything else."""
+        if self.store is not None:
+            self.store.rewrite(settings, self.state, self.history)
+        self.settings = settings
+
     def close(self) -> None:
         """Let go of the folder; nothing can be changed any more. Without a folder nothing happens."""
         if self.store is not None:

@@ -195,6 +195,23 @@ class SessionBase:
         there = EMBEDDED if reference is not None and reference.embedded else ()
         self._document.save_as(Path(folder), settings, there)
 
+    def use(self, backend: Backend) -> None:
+        """Ask another model from now on; masks and prompts stay, and what is kept of the old one's features goes."""
+        self.check_writable()
+        settings = self._document.settings
+        if settings is not None and settings.model != backend.name:
+            self._document.replace_settings(Settings(settings.image, settings.kind, settings.bank, backend.name))
+        # A thread that still works with the old one has the old cache.
+        self.backend, self._cache = backend, EmbeddingCache(self._cache.budget)
+
+    def configure(self, bank: BankConfig) -> None:
+        """Let the memory bank work in another way from the next propagation on."""
+        self.check_writable()
+        settings = self._document.settings
+        if settings is not None and settings.bank != bank:
+            self._document.replace_settings(Settings(settings.image, settings.kind, bank, settings.model))
+        self.bank = bank
+
     @property
     def folder(self) -> Path | None:
         """Where the session is kept; None in memory only."""

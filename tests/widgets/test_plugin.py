@@ -299,7 +299,7 @@ class FakeDock:
 @pytest.fixture
 def asked(viewer: Any) -> Iterator[list[str]]:
     out: list[str] = []
-    dock = FakeDock(out)
+    dock: Any = FakeDock(out)
     docks.register(viewer, dock)
     yield out
     docks.forget(dock)
@@ -372,15 +372,16 @@ def test_nobody_chose_a_folder(asked: list[str], monkeypatch: pytest.MonkeyPatch
 
 def test_docks_of_viewers(make_napari_viewer: Callable[..., Any]) -> None:
     first, second = make_napari_viewer(), make_napari_viewer()
-    one, two = FakeDock([]), FakeDock([])
+    one: Any = FakeDock([])
+    two: Any = FakeDock([])
     docks.register(first, one)
     docks.register(first, two)
     assert docks.dock_of(second) is None
     assert set(docks.docks_of(first)) == {one, two}
-    two.annotation = object()  # type: ignore[assignment]
-    assert docks.dock_of(first) is two
+    two.annotation = object()
+    assert (docks.dock_of(first) is two) is True
     docks.forget(two)
-    assert docks.dock_of(first) is one
+    assert (docks.dock_of(first) is one) is True
     del one
     gc.collect()
     assert docks.dock_of(first) is None

@@ -6,38 +6,30 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 if TYPE_CHECKING:
-    from typing import Protocol
-
-    class Dock(Protocol):
-        """What commands know of a dock."""
-
-        @property
-        def bench(self) -> Any:
-            """What stands behind it: the annotation that is open, and what each action does."""
-
+    from napari_medsam2.widgets.dock import MedSam2Dock
 
 __all__ = ["dock_of", "docks_of", "forget", "register"]
 
-_DOCKS: WeakKeyDictionary[Any, WeakSet[Any]] = WeakKeyDictionary()
+_DOCKS: WeakKeyDictionary[Any, WeakSet[MedSam2Dock]] = WeakKeyDictionary()
 
 
-def register(viewer: Any, dock: Dock) -> None:
+def register(viewer: Any, dock: MedSam2Dock) -> None:
     """Note that a dock was opened in a viewer."""
     _DOCKS.setdefault(_bare(viewer), WeakSet()).add(dock)
 
 
-def forget(dock: Dock) -> None:
+def forget(dock: MedSam2Dock) -> None:
     """Note that a dock was closed."""
     for docks in _DOCKS.values():
         docks.discard(dock)
 
 
-def docks_of(viewer: Any) -> list[Dock]:
+def docks_of(viewer: Any) -> list[MedSam2Dock]:
     """The docks that are open in a viewer."""
     return list(_DOCKS.get(_bare(viewer), ()))
 
 
-def dock_of(viewer: Any) -> Dock | None:
+def dock_of(viewer: Any) -> MedSam2Dock | None:
     """The dock of a viewer, the one that annotates something first; None where none is open."""
     docks = docks_of(viewer)
     busy = [dock for dock in docks if dock.bench.annotation is not None]
