@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
-from qtpy.QtCore import QEvent, QPoint, QRectF, QSize, Qt, Signal
+from qtpy.QtCore import QEvent, QPoint, QRect, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QImage, QKeyEvent, QMouseEvent, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
@@ -310,7 +310,7 @@ class _Card(QFrame):
             size = self._picture.size().scaled(_SIDE, _SIDE, Qt.AspectRatioMode.KeepAspectRatio)
             corner = QPoint(3 + (_SIDE - size.width()) // 2, 3 + (_SIDE - size.height()) // 2)
             painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
-            painter.drawPixmap(QRectF(corner, size).toRect(), self._picture)
+            painter.drawPixmap(QRect(corner, size), self._picture)
         left = _SIDE + 11
         room = self._pin.x() - left - 4
         bold = painter.font()

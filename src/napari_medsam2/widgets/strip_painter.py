@@ -17,7 +17,7 @@ from napari_medsam2.widgets.theme import mix, ramp, shades, swatch
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qtpy.QtGui import QPainter
+    from qtpy.QtGui import QFontMetrics, QPainter
     from qtpy.QtWidgets import QWidget
 
     from napari_medsam2.widgets.rows.strip import StripRow
@@ -236,35 +236,68 @@ class StripPainter:
                 border = round(left + zoom.x(start, pixels))
                 painter.setPen(QPen(tint.faint, 1, Qt.PenStyle.DotLine))
                 painter.drawLine(border, ruler - 4, border, area.height())
-        wide = metrics.horizontalAdvance("0" * len(str(zoom.count))) + 10
-        step = _step(zoom.span * wide / max(zoom.width(pixels), 1))
         taken = QRectF()
         if scene.index is not None and 0 <= scene.index < zoom.count:
-            x = left + zoom.x(scene.index + 0.5, pixels)
-            text = str(scene.index)
-            long = metrics.horizontalAdvance(text) + 8
-            taken = QRectF(min(max(x - long / 2, left), max(area.width() - long, left)), 0, long, ruler - 2)
-            if left <= x <= area.width():
-                line = QColor(tint.text)
-                line.setAlpha(110)
-                painter.setPen(QPen(line, 1))
-                painter.drawLine(round(x), ruler - 2, round(x), area.height())
-                painter.setPen(Qt.PenStyle.NoPen)
-                painter.setBrush(tint.text)
-                painter.drawRoundedRect(taken, 3, 3)
-                painter.setPen(tint.back)
-                painter.drawText(taken, Qt.AlignmentFlag.AlignCenter.value, text)
+            taken = self._cursor(painter, metrics, scene, area, ruler, tint)
         painter.setPen(tint.faint)
-        first = int(np.ceil(zoom.first / step)) * step
-        for index in range(first, min(int(zoom.first + zoom.span) + 1, zoom.count), step):
-            x = left + zoom.x(index + 0.5, pixels)
-            text = str(index)
+        for index, text, below in self._ticks(scene, metrics, pixels):
             width = metrics.horizontalAdvance(text)
-            box = QRectF(max(x - width / 2, left), 0, width + 1, ruler - 2)
+            middle = left + zoom.x(index + 0.5, pixels)
+            # A group's title begins at its border.
+            x = left + zoom.x(index, pixels) + 3 if below else max(middle - width / 2, left)
+            box = QRectF(x, 0, width + 1, ruler - 2)
             if box.right() > area.width() or taken.adjusted(-4, 0, 4, 0).intersects(box):
                 continue
             painter.drawText(box, Qt.AlignmentFlag.AlignCenter.value, text)
         painter.restore()
+
+    def _cursor(
+        self, painter: QPainter, metrics: QFontMetrics, scene: Scene, area: QRect, ruler: int, tint: Shades
+    ) -> QRectF:
+        """Draw the current slice's line and name; return where the name is."""
+        left, index = scene.names, scene.index or 0
+        x = left + scene.zoom.x(index + 0.5, max(area.width() - left, 1))
+        if not left <= x <= area.width():
+            return QRectF()
+        text = scene.axis.short(index)
+        long = metrics.horizontalAdvance(text) + 8
+        box = QRectF(min(max(x - long / 2, left), max(area.width() - long, left)), 0, long, ruler - 2)
+        line = QColor(tint.text)
+        line.setAlpha(110)
+        painter.setPen(QPen(line, 1))
+        painter.drawLine(round(x), ruler - 2, round(x), area.height())
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(tint.text)
+        painter.drawRoundedRect(box, 3, 3)
+        painter.setPen(tint.back)
+        painter.drawText(box, Qt.AlignmentFlag.AlignCenter.value, text)
+        return box
+
+    def _ticks(self, scene: Scene, metrics: QFontMetrics, pixels: int) -> list[tuple[int, str, bool]]:
+        """Return what the ruler says: slice, text, and whether it is the title of a group."""
+        zoom, axis = scene.zoom, scene.axis
+        first, stop = int(np.ceil(zoom.first)), min(int(zoom.first + zoom.span) + 1, zoom.count)
+        cell = zoom.cell(pixels)
+        step = _step((metrics.horizontalAdvance("0" * len(str(zoom.count))) + 10) / cell)
+        out: list[tuple[int, str, bool]] = []
+        if not axis.groups or axis.titles is None:
+            start = -(-first // step) * step
+            return [(index, str(index), False) for index in range(start, stop, step)]
+        free = 0.0
+        for start, end in zip((0, *axis.groups), (*axis.groups, zoom.count), strict=True):
+            if end <= first or start >= stop:
+                continue
+            shown, title = max(start, first), axis.group_title(start)
+            if zoom.x(shown, pixels) >= free:
+                out.append((shown, title, True))
+                free = zoom.x(shown, pixels) + metrics.horizontalAdvance(title) + 14
+            for index in range(start + -(-(shown - start) // step) * step, min(end, stop), step):
+                text, middle = str(index - start), zoom.x(index + 0.5, pixels)
+                room = metrics.horizontalAdvance(text) / 2 + 5
+                if middle - room >= free and middle + room < zoom.x(end, pixels):
+                    out.append((index, text, False))
+                    free = middle + room
+        return out
 
 
 def _step(least: float) -> int:
