@@ -42,6 +42,12 @@ def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     assert not left, f"this test left behind: {', '.join(left)}"
 
 
+@pytest.fixture(autouse=True)
+def _sessions_apart(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test sees or touches the sessions of the person who runs it."""
+    monkeypatch.setenv("NAPARI_MEDSAM2_SESSIONS", str(tmp_path_factory.mktemp("sessions")))
+
+
 def _settle(thorough: bool) -> None:
     """Let Qt delete what is to be deleted, and Python too, which takes long."""
     if "qtpy.QtWidgets" in sys.modules:

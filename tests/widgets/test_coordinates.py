@@ -13,7 +13,7 @@ from napari.layers import Image, Labels, Points
 
 from napari_medsam2 import ImageStack, InputError
 from napari_medsam2.widgets.coordinates import Frame, LayerSpec, choices, guess_axes, spacing_of, stack_of
-from napari_medsam2.widgets.padded import PaddedPictures
+from napari_medsam2.widgets.stack_array import StackArray
 
 
 def _shown(layer: Any) -> Any:
@@ -435,7 +435,7 @@ def _pictures() -> list[np.ndarray]:
 
 def test_padded_pictures_are_an_array() -> None:
     pictures = _pictures()
-    padded = PaddedPictures(ImageStack(pictures, names=["a", "b", "c"]))
+    padded = StackArray(ImageStack(pictures, names=["a", "b", "c"]))
     whole = np.zeros((3, 33, 44), np.uint8)
     for row, picture in zip(whole, pictures, strict=True):
         row[: picture.shape[0], : picture.shape[1]] = picture
@@ -455,8 +455,30 @@ def test_padded_pictures_are_an_array() -> None:
     ]  # fmt: skip
     for key in keys:
         np.testing.assert_array_equal(padded[key], whole[key], err_msg=str(key))
-    with pytest.raises(IndexError, match="no picture 3"):
+    with pytest.raises(IndexError, match="no slice 3"):
         padded[3]
+
+
+@pytest.mark.parametrize("axes", ["YX", "ZYX", "TZYX", "ZCYX", "CTZYX", "ZYXC"])
+def test_a_stack_as_an_array(axes: str) -> None:
+    sizes = {"T": 3, "Z": 4, "C": 2, "Y": 5, "X": 6}
+    data = np.random.default_rng(0).integers(0, 999, [sizes[letter] for letter in axes]).astype(np.uint16)
+    array = StackArray(ImageStack(data, axes))
+    own = array.axes
+    assert sorted(own) == sorted(axes)
+    assert own.endswith("CYX" if "C" in axes else "YX")
+    whole = data.transpose([axes.index(letter) for letter in own])
+    assert (array.shape, array.dtype, array.rgb) == (whole.shape, whole.dtype, False)
+    keys: list[Any] = [
+        0, -1, slice(None), slice(1, None), (0, slice(None)), Ellipsis, (Ellipsis, 2), (Ellipsis, slice(1, 3), 0),
+        (slice(None), 0), slice(0, 0), [0, 1], None, (0, Ellipsis, slice(None, None, 2)), tuple([1] * whole.ndim),
+    ]  # fmt: skip
+    for key in keys:
+        np.testing.assert_array_equal(array[key], whole[key], err_msg=f"{key}")
+    layer = Image(array, contrast_limits=(0, 999))
+    assert guess_axes(layer) == own
+    assert stack_of(layer, own).axes == axes
+    assert stack_of(layer, own, window=(0, 99)).fingerprint() == ImageStack(whole, own).fingerprint()
 
 
 def test_padded_colours_and_types() -> None:
@@ -464,13 +486,13 @@ def test_padded_colours_and_types() -> None:
     colour = rng.integers(0, 255, (10, 12, 3)).astype(np.uint8)
     opaque = np.concatenate([colour, np.full((10, 12, 1), 255, np.uint8)], axis=2)[:8]
     grey = colour[..., 0]
-    padded = PaddedPictures(ImageStack([colour, opaque, grey]))
+    padded = StackArray(ImageStack([colour, opaque, grey]))
     assert (padded.shape, padded.rgb, padded.dtype) == ((3, 10, 12, 3), True, np.dtype(np.uint8))
     np.testing.assert_array_equal(padded[0], colour)
     np.testing.assert_array_equal(padded[1, :8], colour[:8])
     np.testing.assert_array_equal(padded[2], np.repeat(grey[..., None], 3, axis=2))
     mixed = ImageStack([grey, (grey[:5].astype(np.uint16) * 100)])
-    padded = PaddedPictures(mixed)
+    padded = StackArray(mixed)
     assert (padded.dtype, padded.shape) == (np.dtype(np.float32), (2, 10, 12))
     np.testing.assert_array_equal(padded[1, :5], mixed.pixels(1)[0])
 
@@ -489,7 +511,7 @@ def test_only_what_is_shown_is_read() -> None:
             part: np.ndarray = np.full(self.shape, self.number, np.uint8)[key]
             return part
 
-    padded = PaddedPictures(ImageStack([Lazy(n) for n in range(50)]))
+    padded = StackArray(ImageStack([Lazy(n) for n in range(50)]))
     assert reads == []
     for _ in range(3):
         assert padded[7, 0, 0] == 7
@@ -509,7 +531,7 @@ def test_a_padded_layer_is_a_collection() -> None:
     pictures = _pictures()
     stack = ImageStack(pictures, names=["a", "b", "c"])
     viewer = ViewerModel()
-    layer = viewer.add_image(PaddedPictures(stack), contrast_limits=(0, 255))
+    layer = viewer.add_image(StackArray(stack), contrast_limits=(0, 255))
     assert guess_axes(layer) == "NYX"
     assert choices(layer) == ["NYX"]
     assert stack_of(layer, "NYX") is stack

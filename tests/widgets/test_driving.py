@@ -12,7 +12,7 @@ from tests.widgets.driving import callbacks_of, canvas_position, click, drag, ho
 
 from napari_medsam2 import ImageStack
 from napari_medsam2.widgets.coordinates import Frame
-from napari_medsam2.widgets.padded import PaddedPictures
+from napari_medsam2.widgets.stack_array import StackArray
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +136,7 @@ def test_pictures_of_different_sizes_in_a_real_viewer(make_napari_viewer: Callab
     viewer = make_napari_viewer(show=True)
     rng = np.random.default_rng(0)
     pictures = [rng.integers(50, 255, (h, w, 3)).astype(np.uint8) for h, w in ((40, 60), (20, 90), (70, 30))]
-    padded = PaddedPictures(ImageStack(pictures))
+    padded = StackArray(ImageStack(pictures))
     layer = viewer.add_image(padded, rgb=padded.rgb)
     frame = Frame(layer, "NYX", viewer.dims)
     for index in (2, 0, 1):

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.widgets.layer_spec import LayerSpec, choices, guess_axes, spacing_of, stack_of
-from napari_medsam2.widgets.padded import PaddedPictures
+from napari_medsam2.widgets.stack_array import StackArray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -191,7 +191,7 @@ class Frame:
     def slice_shape(self, index: int) -> tuple[int, int]:
         """Return ``(H, W)`` of a slice; of a padded picture, without what it was padded with."""
         data = self.layer.data
-        if isinstance(data, PaddedPictures):
+        if isinstance(data, StackArray):
             return data.stack.slice_shape(index)
         return self.spec.shape[self.spec.plane[0]], self.spec.shape[self.spec.plane[1]]
 

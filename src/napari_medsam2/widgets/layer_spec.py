@@ -12,7 +12,7 @@ import numpy as np
 from napari_medsam2.errors import InputError
 from napari_medsam2.reading.axes import CHANNEL, check_letters, leading, make_spacing, parse_axes
 from napari_medsam2.stack import ImageStack
-from napari_medsam2.widgets.padded import PaddedPictures
+from napari_medsam2.widgets.stack_array import StackArray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,8 +151,8 @@ def guess_axes(layer: Image) -> str:
     most = 5 if layer.rgb else 6
     if not 2 <= len(shape) <= most:
         raise InputError(f"{layer.name} has {len(shape)} axes; only images with 2 to {most} can be annotated")
-    if isinstance(layer.data, PaddedPictures):
-        return "NYX"
+    if isinstance(layer.data, StackArray):
+        return layer.data.axes
     said = layer.metadata.get("axes")
     if isinstance(said, str):
         said = said.upper().removesuffix(CHANNEL) if layer.rgb else said.upper()
@@ -189,7 +189,7 @@ def choices(layer: Image) -> list[str]:
         The guess, then all others with rows and columns last.
     """
     first = guess_axes(layer)
-    if isinstance(layer.data, PaddedPictures):
+    if isinstance(layer.data, StackArray):
         return [first]
     count = len(first) - 2
     letters = _ORDER.replace(CHANNEL, "") if layer.rgb else _ORDER
@@ -227,10 +227,13 @@ def stack_of(
     spec = LayerSpec.of(layer, axes)
     data = _data_of(layer)
     called = layer.name if name is None else name
-    if isinstance(data, PaddedPictures):
+    if isinstance(data, StackArray):
         whole = data.stack
         if channel is None and window is None:
             return whole
+        if whole.uniform and not whole.is_collection:
+            spacing = whole.spacing
+            return ImageStack(data, spec.stack_axes, window=window, channel=channel, spacing=spacing, name=called)
         pictures = [_Picture(whole, i) for i in range(len(whole))]
         return ImageStack(pictures, window=window, channel=channel, name=called, names=whole.names)
     spacing = spacing_of(layer, spec.axes)
