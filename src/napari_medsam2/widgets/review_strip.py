@@ -212,10 +212,8 @@ class ReviewStrip(QAbstractScrollArea):
             zoom, (a, b) = self._scene.zoom, sorted(self._ruler)
             left, right = (self._scene.names + zoom.x(i, self._pixels()) for i in (a, b + 1))
             selection = QRectF(left, 0, right - left, self.viewport().height())
-        area = QRect(0, 0, self.viewport().width(), self.viewport().height())
-        self._painter.paint(
-            painter, self, self._scene, area, self._ruler_height, self.verticalScrollBar().value(), selection
-        )
+        area, scrolled = QRect(QPoint(0, 0), self.viewport().size()), self.verticalScrollBar().value()
+        self._painter.paint(painter, self, self._scene, area, self._ruler_height, scrolled, selection)
         painter.end()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:

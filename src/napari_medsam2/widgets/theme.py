@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import QEvent, QSize, Qt
-from qtpy.QtGui import QColor, QIcon, QPainter, QPalette, QPixmap
+from qtpy.QtGui import QColor, QIcon, QImage, QPainter, QPalette, QPixmap
 from qtpy.QtWidgets import QPushButton
 
 from napari_medsam2.widgets.icons import draw
@@ -20,7 +20,7 @@ from napari_medsam2.widgets.icons import draw
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
-__all__ = ["IconButton", "Shades", "icon", "mix", "ramp", "ramp_color", "shades", "swatch", "swatch_icon"]
+__all__ = ["IconButton", "Shades", "icon", "mix", "ramp", "ramp_color", "shades", "swatch", "swatch_icon", "to_pixmap"]
 
 # Orange for doubt and blue for certainty, told apart by the colour-blind; and of steady lightness, told apart without
 # any colour. What is doubtful stands out from the background most, in either theme.
@@ -164,6 +164,14 @@ def _swatch(color: str, size: int) -> QPixmap:
     painter.drawRoundedRect(1, 1, size - 2, size - 2, 2.5, 2.5)
     painter.end()
     return pixmap
+
+
+def to_pixmap(rgb: np.ndarray) -> QPixmap:
+    """Make a pixmap of ``(h, w, 3)`` uint8."""
+    data = np.ascontiguousarray(rgb, np.uint8)
+    h, w = data.shape[:2]
+    # Copied, since a QImage shares its bytes.
+    return QPixmap.fromImage(QImage(data.tobytes(), w, h, w * 3, QImage.Format.Format_RGB888).copy())
 
 
 class IconButton(QPushButton):
