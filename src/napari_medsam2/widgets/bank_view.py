@@ -42,6 +42,7 @@ _SIDE = 48
 _KEPT = 200
 """Pictures that are kept at most."""
 _NOBODY = "No memories to show: this slice was prompted, or has not been propagated yet."
+_WISHES = "This slice read no memories. Pinned and dropped ones:"
 
 
 class BankView(QWidget):
@@ -66,6 +67,8 @@ class BankView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        # napari pushes up what does not want the height that there is.
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._cards: list[_Card] = []
         self._pictures: dict[int, QPixmap] = {}
         self._asked: set[int] = set()
@@ -112,7 +115,10 @@ class BankView(QWidget):
         self._settings.show_config(config)
         read = sum(card.weight is not None for card in cards)
         memories = "1 memory" if read == 1 else f"{read} memories"
-        self._summary.setText(f"{title or 'This slice'} read {memories}" if read else _NOBODY)
+        if read:
+            self._summary.setText(f"{title or 'This slice'} read {memories}")
+        else:
+            self._summary.setText(_WISHES if cards else _NOBODY)
         while len(self._cards) > len(cards):
             spare = self._cards.pop()
             spare.hide()

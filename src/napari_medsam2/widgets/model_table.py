@@ -54,6 +54,7 @@ class ModelTable(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._cards: dict[str, _Card] = {}
         self._device = QComboBox()
         self._device.setToolTip("Where the model runs")

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import QPointF, QRect, QRectF, Qt
+from qtpy.QtCore import QRect, QRectF, Qt
 from qtpy.QtGui import QColor, QImage, QPen
 
-from napari_medsam2.widgets.icons import draw
 from napari_medsam2.widgets.rows.strip import Mark, StripAxis
 from napari_medsam2.widgets.rows.zoom import Zoom, bars, lane, ticks
-from napari_medsam2.widgets.theme import mix, ramp, shades, swatch
+from napari_medsam2.widgets.theme import glyph, mix, ramp, shades, swatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -175,8 +174,11 @@ class StripPainter:
 
     def _row(self, painter: QPainter, scene: Scene, number: int, box: QRect, pictures: _Pictures, tint: Shades) -> None:
         row, zoom = scene.rows[number], scene.zoom
-        roomy = box.height() >= _ROOMY and zoom.cell(box.width()) >= 5
-        head = 9 if roomy else 3
+        cell = zoom.cell(box.width())
+        # Icons stand above the bars where rows are high, and on them where bars are wide.
+        above = box.height() >= _ROOMY and cell >= 5
+        on_top = not above and cell >= 11
+        head = 9 if above else 1 if on_top else 3
         bar = QRect(box.left(), box.top() + head, box.width(), box.height() - head - 4)
         width = pictures.bars.width()
         source = QRect(0, number - pictures.start, width, 1)
@@ -184,24 +186,27 @@ class StripPainter:
         low = max(bar.height() // 3, 2)
         painter.drawImage(QRect(bar.left(), bar.bottom() + 1 - low, width, low), pictures.absent, source)
         painter.drawImage(QRect(bar.left(), bar.bottom() + 2, width, 2), pictures.accepted, source)
-        if roomy:
-            self._glyphs(painter, scene, row, QRect(box.left(), box.top(), box.width(), head), tint)
+        self._frames(painter, scene, row, bar, tint)
+        if above:
+            self._glyphs(painter, scene, row, QRect(box.left(), box.top(), box.width(), 8), tint)
+        elif on_top:
+            self._glyphs(painter, scene, row, bar, tint, tint.back)
         else:
             painter.drawImage(QRect(bar.left(), box.top(), width, head), pictures.ticks, source)
-        self._frames(painter, scene, row, bar, tint)
 
-    def _glyphs(self, painter: QPainter, scene: Scene, row: StripRow, box: QRect, tint: Shades) -> None:
+    def _glyphs(
+        self, painter: QPainter, scene: Scene, row: StripRow, box: QRect, tint: Shades, ground: QColor | None = None
+    ) -> None:
+        """Draw the icons of marks into the middle of a box, on discs of a colour if there is one."""
         zoom = scene.zoom
         first, last = max(int(zoom.first), 0), min(int(zoom.first + zoom.span) + 1, zoom.count)
         some = np.uint8(Mark.PROMPTED | Mark.CORRECTED | Mark.EDITED | Mark.SKIPPED | Mark.REJECTED)
-        size = float(min(box.height(), 8))
+        size, ratio = 8 if ground is None else 11, painter.device().devicePixelRatioF()
+        top = box.top() + (box.height() - size) // 2
         for index in (np.flatnonzero(row.marks[first:last] & some) + first).tolist():
             name, colour = next((n, c) for flag, n, c in reversed(GLYPHS) if row.marks[index] & flag)
             x = box.left() + zoom.x(index + 0.5, box.width())
-            painter.save()
-            painter.translate(QPointF(x - size / 2, box.top()))
-            draw(painter, name, getattr(tint, colour), size)
-            painter.restore()
+            painter.drawPixmap(round(x - size / 2), top, glyph(name, getattr(tint, colour), size, ground, ratio))
 
     def _frames(self, painter: QPainter, scene: Scene, row: StripRow, bar: QRect, tint: Shades) -> None:
         """Frame the bank's slices and the current one."""

@@ -20,7 +20,19 @@ from napari_medsam2.widgets.icons import draw
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
-__all__ = ["IconButton", "Shades", "icon", "mix", "ramp", "ramp_color", "shades", "swatch", "swatch_icon", "to_pixmap"]
+__all__ = [
+    "IconButton",
+    "Shades",
+    "glyph",
+    "icon",
+    "mix",
+    "ramp",
+    "ramp_color",
+    "shades",
+    "swatch",
+    "swatch_icon",
+    "to_pixmap",
+]
 
 # Orange for doubt and blue for certainty, told apart by the colour-blind; and of steady lightness, told apart without
 # any colour. What is doubtful stands out from the background most, in either theme.
@@ -136,6 +148,30 @@ def _pixmap(name: str, color: str, size: int, ratio: int, opacity: float = 1.0) 
     painter = QPainter(pixmap)
     painter.setOpacity(opacity)
     draw(painter, name, QColor(color), size)
+    painter.end()
+    return pixmap
+
+
+def glyph(name: str, color: QColor, size: int, ground: QColor | None = None, ratio: float = 1.0) -> QPixmap:
+    """Return an icon as a pixmap for a screen's pixel ratio, on a disc of another colour if there is one; it is kept."""
+    return _glyph(name, color.name(), size, None if ground is None else ground.name(), ratio)
+
+
+@lru_cache(maxsize=128)
+def _glyph(name: str, color: str, size: int, ground: str | None, ratio: float) -> QPixmap:
+    pixmap = QPixmap(round(size * ratio), round(size * ratio))
+    pixmap.setDevicePixelRatio(ratio)
+    pixmap.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(pixmap)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    inner = float(size)
+    if ground is not None:
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QColor(ground))
+        painter.drawEllipse(0, 0, size, size)
+        inner = size * 0.64
+        painter.translate((size - inner) / 2, (size - inner) / 2)
+    draw(painter, name, QColor(color), inner)
     painter.end()
     return pixmap
 
