@@ -153,7 +153,7 @@ def _pixmap(name: str, color: str, size: int, ratio: int, opacity: float = 1.0) 
 
 
 def glyph(name: str, color: QColor, size: int, ground: QColor | None = None, ratio: float = 1.0) -> QPixmap:
-    """Return an icon as a pixmap for a screen's pixel ratio, on a disc of another colour if there is one; it is kept."""
+    """Return an icon for a screen of this pixel ratio, on a disc of another colour if there is one; it is kept."""
     return _glyph(name, color.name(), size, None if ground is None else ground.name(), ratio)
 
 
