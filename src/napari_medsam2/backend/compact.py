@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_medsam2.backend.protocol import Embedding
-    from napari_medsam2.trust import Trust
 
 __all__ = ["CompactBackend", "CompactEmbedding"]
 
@@ -84,8 +83,6 @@ class CompactBackend:
 
     name = "compact"
     batch = 16
-    trust: Trust | None = None
-    """What confidence in carried masks is worked out with; see `napari_medsam2.trust`."""
 
     def __init__(self, network: CompactNetwork, device: torch.device | str = "cpu", side: int = 256) -> None:
         self.device = torch.device(device)
