@@ -155,7 +155,9 @@ def _admit_released(bank: Bank, new: Memory, config: BankConfig) -> Bank:
     return bank
 
 
-def select(bank: Bank, descriptor: Tensor, config: BankConfig, index: int = 0) -> tuple[Attended, ...]:
+def select(
+    bank: Bank, descriptor: Tensor, config: BankConfig, index: int = 0, run: range | None = None
+) -> tuple[Attended, ...]:
     """Choose and weigh the members that a slice reads.
 
     Parameters
@@ -168,17 +170,23 @@ def select(bank: Bank, descriptor: Tensor, config: BankConfig, index: int = 0) -
         Policy and sizes.
     index : int
         The slice's number; with the seed it fixes the random draws.
+    run : range, optional
+        The slices that are neighbours of each other, ``index`` and the members' among them.
 
     Returns
     -------
     tuple of Attended
-        ``fifo``: all, numbered by recency. ``self-sorting``: all, weighted by ``p_i ∝ max(sim(F, E_i), 0)``; or, with
-        ``draws``, as many as the bank holds, drawn with replacement. ``released``: drawn by the softmax of the
+        ``fifo``: all, numbered by their distance from the slice where there is a ``run``, else by recency.
+        ``self-sorting``: all, weighted by ``p_i ∝ max(sim(F, E_i), 0)``; or, with ``draws``, as many as the bank holds,
+        drawn with replacement. ``released``: drawn by the softmax of the
         similarities.
     """
     if config.policy == "fifo":
         loose = [m for m in bank if not m.pinned]
         recency = {id(m): len(loose) - i for i, m in enumerate(loose)}
+        if run is not None:
+            # SAM 2 skips slices that it has no memory of, such as prompted ones, and does not close ranks.
+            recency = {id(m): abs(index - m.index) // run.step for m in loose}
         return tuple(Attended(m, 1.0, recency.get(id(m), 0)) for m in bank)
     import torch
 

@@ -113,7 +113,7 @@ def walk(
     for frame in frames:
         embedding = backend.encode(film[frame : frame + 1]).take([0] * count)
         read = [select(keep(frame, b), embedding.descriptor[i], config, frame) for i, b in enumerate(banks)]
-        context = backend.attend(embedding, read, views, True, *([frame] if tell else []))
+        context = backend.attend(embedding, read, views, True, frame if tell else None)
         said[frame] = backend.decode(embedding, [ViewPrompt(*NO_POINTS)] * count, context)
         memories = backend.remember(embedding, said[frame], views, [frame] * count, prompted=False)
         banks = [admit(b, m, config) for b, m in zip(banks, memories, strict=True)]

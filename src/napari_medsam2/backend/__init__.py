@@ -49,7 +49,9 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
-def load_backend(model: str = "compact", device: str = "auto", weights: str | Path | None = None) -> Backend:
+def load_backend(
+    model: str = "compact", device: str = "auto", weights: str | Path | None = None, *, side: int | None = None
+) -> Backend:
     """Load a network. Nothing is downloaded: `download.fetch` and ``napari-medsam2 models get`` do that.
 
     Parameters
@@ -62,6 +64,9 @@ def load_backend(model: str = "compact", device: str = "auto", weights: str | Pa
         ``"auto"`` (CUDA, else Apple's MPS, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     weights : str or Path, optional
         Another file of the same network: for example one that ``make train`` wrote, or a fine-tuned SAM 2.
+    side : int, optional
+        Of SAM 2's input in pixels, a multiple of 32, in place of the one that it was trained with: smaller is faster
+        and takes less memory, and finds less.
 
     Returns
     -------
@@ -81,20 +86,29 @@ def load_backend(model: str = "compact", device: str = "auto", weights: str | Pa
     path = Path(model).expanduser()
     # A file or folder is told from a name by its suffix or by what separates folders.
     if path.is_dir() or path.suffix in SUFFIXES or len(path.parts) > 1:
-        return _from_path(path if weights is None else Path(weights), chosen, model)
+        return _from_path(path if weights is None else Path(weights), chosen, model, side)
     from napari_medsam2.backend.download import locate
     from napari_medsam2.backend.registry import entry
 
     one = entry(model)
-    return _from_path(locate(one) if weights is None else Path(weights), chosen, model, one)
+    return _from_path(locate(one) if weights is None else Path(weights), chosen, model, side, one)
 
 
-def _from_path(path: Path, device: torch.device, name: str, entry: ModelEntry | None = None) -> Backend:
+def _from_path(
+    path: Path, device: torch.device, name: str, side: int | None, entry: ModelEntry | None = None
+) -> Backend:
     from napari_medsam2.backend.sam2 import Sam2Backend
 
     if path.is_dir():
-        return Sam2Backend.load(path, device, name=name)
-    from napari_medsam2.backend.conversion import load_checkpoint
+        return Sam2Backend.load(path, device, side, name)
+    from napari_medsam2.backend.conversion import load_network
 
-    side, variant = (None, None) if entry is None else (entry.input_size, entry.variant)
-    return Sam2Backend(load_checkpoint(path, side, variant), device, name)
+    if entry is None:
+        network, model = load_network(path, side)
+    else:
+        network, model = load_network(path, side or entry.input_size, entry.network, entry.variant)
+    if network == "edgetam":
+        from napari_medsam2.backend.edgetam import EdgeTamBackend
+
+        return EdgeTamBackend(model, device, name)
+    return Sam2Backend(model, device, name)

@@ -11,8 +11,8 @@ Where SAM 2 has no answer, or another one:
 * members of banks without an order all get the temporal code of conditioning frames, see `_sam2_bank.plan_reading`;
 * weights of members enter the memory attention as their logarithm, so that a weight of 2 is exactly two copies;
 * ``ordered`` makes no difference to how positions are coded: SAM 2 was trained with its rotary codes and needs them;
-* memories are kept in float32; the library rounds them to bfloat16, as Meta's code does;
-* object pointers are dated by distance / 15, as in the library's streaming mode, also in stacks of under 16 slices.
+* a walk backward begins with the prompted slices' memories alone, as after a reset of Meta's predictor, which would
+  otherwise still read what it remembered on its way forward.
 """
 
 from __future__ import annotations
@@ -25,9 +25,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.sam2_video.modeling_sam2_video import NO_OBJ_SCORE
 
-from napari_medsam2.backend._sam2_bank import Content, Pointer, Reading, attend_weighted, plan_reading, tokens
+from napari_medsam2.backend._sam2_bank import (
+    Content,
+    MemoryLayout,
+    Pointer,
+    Reading,
+    attend_weighted,
+    axial_rotation,
+    plan_reading,
+    tokens,
+)
 from napari_medsam2.backend._sam2_embedding import Sam2Embedding, ViewFeatures, own_embedding
-from napari_medsam2.backend._sam2_model import check_config, load_model, random_model, sized
+from napari_medsam2.backend._sam2_model import MemoryCodes, check_config, load_model, random_model, sized
 from napari_medsam2.backend.protocol import Attended, Decoded, Memory, ViewPrompt
 from napari_medsam2.geometry import View, ViewSpec
 
@@ -97,6 +106,9 @@ class Sam2Backend:
 
     batch = 8
 
+    memory_dtype = torch.bfloat16
+    """What memories are rounded to, as Meta's predictor does."""
+
     def __init__(self, model: Sam2VideoModel, device: torch.device | str = "cpu", name: str = "sam2") -> None:
         check_config(model.config)
         self.name, self.device = name, torch.device(device)
@@ -111,9 +123,20 @@ class Sam2Backend:
             shape = torch.Size((1, config.vision_config.fpn_hidden_size, cells, cells))
             self._position = self.model.vision_encoder.neck.position_encoding(shape, *at).flatten(2).transpose(1, 2)
             shape = torch.Size((1, config.memory_encoder_output_channels, cells, cells))
-            self._memory_position = self.model.memory_encoder.position_encoding(shape, *at)[0].flatten(1).T
+            self._map_position = self.model.memory_encoder.position_encoding(shape, *at)
+            self._memory_position, self._layout = self._codes(cells)
             self._image_position = self.model.get_image_wide_positional_embeddings()
             self._mean, self._std = (torch.tensor(x, device=self.device).view(1, 3, 1, 1) for x in (_MEAN, _STD))
+
+    def _codes(self, cells: int) -> MemoryCodes:
+        """Where the tokens of a memory lie that was made of a map of ``cells`` × ``cells``."""
+        attention = self.model.memory_attention.layers[0].cross_attn_image
+        rotation = axial_rotation(cells, attention.head_dim, self.device)
+        return MemoryCodes(self._map_position[0].flatten(1).T, MemoryLayout(0, *rotation))
+
+    def _shorten(self, maps: Tensor) -> Tensor:
+        """Make of memory maps ``(O, 64, h, w)`` the tokens ``(O, L, 64)`` that are kept."""
+        return maps.flatten(2).transpose(1, 2)
 
     @classmethod
     def from_model(cls, model: Sam2VideoModel, device: torch.device | str = "cpu", name: str = "sam2") -> Sam2Backend:
@@ -213,7 +236,7 @@ class Sam2Backend:
         low = self.model.mask_downsample(drawn.float().unsqueeze(1))
         points = torch.zeros(len(masks), 1, 2, device=self.device)
         labels = torch.full((len(masks), 1), _NO_POINT, device=self.device)
-        found = self._decode(own, own.maps()[2], points, labels, low, ambiguous=True)
+        found = self._decode(own, own.maps()[2], points, labels, low, ambiguous=False)
         pointer = torch.where(present.unsqueeze(1), found.pointer, self.model.no_object_pointer)
         logits, score = (x.float() * _ADOPTED_SCALE + _ADOPTED_BIAS for x in (drawn, present))
         return _Sam2Decoded(logits, torch.ones_like(score), score, pointer, ((),) * len(masks))
@@ -229,6 +252,10 @@ class Sam2Backend:
         own = own_embedding(embedding)
         config, side = self.model.config, self.views.side
         logits = decoded.logits.unsqueeze(1)
+        if prompted and logits.shape[-1] == side:
+            # As Meta's predictor, which keeps given masks at a quarter of their size until they are remembered.
+            quarter = (side // 4, side // 4)
+            logits = F.interpolate(logits, size=quarter, mode="bilinear", align_corners=False, antialias=True)
         if logits.shape[-1] != side:
             logits = F.interpolate(logits, size=(side, side), mode="bilinear", align_corners=False)
         masks = (logits > 0).float() if prompted else logits.sigmoid()
@@ -237,7 +264,7 @@ class Sam2Backend:
         absent = self.model.occlusion_spatial_embedding_parameter
         if absent is not None:
             maps = maps + (decoded.score <= 0).float().view(-1, 1, 1, 1) * absent[..., None, None]
-        flat = maps.flatten(2).transpose(1, 2).flatten(1)
+        flat = self._shorten(maps).to(self.memory_dtype).float().flatten(1)
         scales, features = flat.norm(dim=1), F.normalize(flat, dim=1)
         trails = decoded.trails if isinstance(decoded, _Sam2Decoded) and not prompted else ((),) * len(indices)
         if decoded.pointer is None:
@@ -246,7 +273,7 @@ class Sam2Backend:
         out = []
         for i, (view, index, trail) in enumerate(zip(views, indices, trails, strict=True)):
             pointers = (Pointer(index, decoded.pointer[i].clone()), *trail)
-            content, feature = Content(scales[i].clone(), pointers), features[i].clone()
+            content, feature = Content(scales[i].clone(), pointers, self.memory_dtype), features[i].clone()
             # Objects that share a view share its descriptor: it is the largest part of a memory.
             entry = own.entries[i]
             if id(entry) not in described:
@@ -266,6 +293,7 @@ class Sam2Backend:
         views: Sequence[View],
         ordered: bool,
         index: int | None = None,
+        run: range | None = None,
     ) -> _Context:
         """Read banks by SAM 2's memory attention; objects that read equally many memories go through it together.
 
@@ -276,8 +304,12 @@ class Sam2Backend:
         index : int, optional
             The slice that reads, from which pointers are dated; without it the offsets of a ``fifo`` bank tell it,
             except on the first slice after one of several prompted ones, and in other banks pointers are not read.
+        run : range, optional
+            The slices that are neighbours, from which distances are counted, by default 1 from one number to the next;
+            in a stack of under 16, SAM 2 dates pointers by their distance as a share of its length.
         """
-        readings = [plan_reading(bank, index if ordered else None, self._recent, self._reach) for bank in banks]
+        reach = self._reach if run is None else max(1, min(len(run), self._reach + 1) - 1)
+        readings = [plan_reading(bank, index if ordered else None, self._recent, reach, run) for bank in banks]
         coarse = own_embedding(embedding).maps()[2]
         features = coarse.flatten(2).transpose(1, 2) + 0.1 * self._position
         groups: dict[tuple[int, int, bool], list[int]] = {}
@@ -285,13 +317,13 @@ class Sam2Backend:
             groups.setdefault(reading.structure, []).append(i)
         out = torch.empty_like(features)
         for rows in groups.values():
-            out[rows] = self._attend(features[rows], [readings[i] for i in rows])
+            out[rows] = self._attend(features[rows], [readings[i] for i in rows], reach)
         return _Context(out.transpose(1, 2).reshape(coarse.shape), tuple(r.trail for r in readings))
 
-    def _attend(self, features: Tensor, readings: Sequence[Reading]) -> Tensor:
-        memory, codes, bias = tokens(readings, self.model, self._memory_position, self._reach)
-        pointers = memory.shape[1] - len(readings[0].features) * features.shape[1]
-        return attend_weighted(self.model.memory_attention, features, memory, codes, bias, pointers)
+    def _attend(self, features: Tensor, readings: Sequence[Reading], reach: int) -> Tensor:
+        memory, codes, bias = tokens(readings, self.model, self._memory_position, reach)
+        members = len(readings[0].features)
+        return attend_weighted(self.model.memory_attention, features, memory, codes, bias, members, self._layout)
 
     def _points(self, prompt: ViewPrompt) -> tuple[Tensor, Tensor]:
         """Clicks and corners as SAM 2 takes them: ``(n, 2)`` ``(x, y)`` and labels ``(n,)``; at least one."""
