@@ -1,6 +1,6 @@
 """Ours beside the published implementations: the same weights, films and prompts; what differs, in figures.
 
-``python -m benchmarks.parity --sam2 DIR [--zhu DIR] [--medsam2 DIR] [--edgetam DIR] [--record tests/sam2/recorded]``
+``python -m benchmarks.parity --sam2 DIR [--zhu DIR] [--medsam2 DIR] [--edgetam DIR] [--record tests/sam2/records]``
 
 Each DIR is a checkout of the repository; they were made with
 
@@ -94,6 +94,8 @@ def build(root: Path, name: str, seed: int, absent: bool, small: bool = True) ->
     utils = importlib.import_module("hydra.utils")
     conf = importlib.import_module("omegaconf")
     source = SOURCES[name]
+    # Some of these packages set hydra up when they are imported.
+    importlib.import_module(source.predictor.rpartition(".")[0])
     glob.GlobalHydra.instance().clear()
     hydra.initialize_config_dir(str((root / source.folder).resolve()), version_base=None)
     # What their build_sam2_video_predictor adds; but holes are filled on a GPU only.
@@ -164,13 +166,22 @@ def their_points(prompt: Given) -> tuple[Any, Any]:
     return points, labels
 
 
-class Unrounded:
-    """``torch`` without its bfloat16, which the published predictors round memories to."""
+class Torch:
+    """``torch`` without a GPU and, unless ``rounded``, without the bfloat16 that predictors round memories to."""
+
+    def __init__(self, rounded: bool) -> None:
+        self.rounded = rounded
 
     def __getattr__(self, name: str) -> Any:
         import torch
 
-        return torch.float32 if name == "bfloat16" else getattr(torch, name)
+        return torch.float32 if name == "bfloat16" and not self.rounded else getattr(torch, name)
+
+    def device(self, *_: Any) -> Any:
+        """Give the CPU, whatever was asked for."""
+        import torch
+
+        return torch.device("cpu")
 
 
 def reference_film(model: Any, case: Case, rounded: bool) -> Said:
@@ -181,7 +192,7 @@ def reference_film(model: Any, case: Case, rounded: bool) -> Said:
     module = importlib.import_module(type(model).__module__)
     module.load_video_frames = lambda **_: (normalized(make_film(case)), SIDE, SIDE)  # type: ignore[attr-defined]
     module.tqdm = lambda x, **_: x  # type: ignore[attr-defined]
-    module.torch = torch if rounded else Unrounded()  # type: ignore[attr-defined]
+    module.torch = Torch(rounded)  # type: ignore[attr-defined]
     state = model.init_state("")
     for frame, prompts in case.seeds.items():
         for number, prompt in enumerate(prompts):
@@ -194,7 +205,11 @@ def reference_film(model: Any, case: Case, rounded: bool) -> Said:
                     box = np.array([x0 + 0.5, y0 + 0.5, x1 - 0.5, y1 - 0.5], np.float32)
                 points, labels = np.asarray(prompt.points)[:, ::-1].copy(), np.asarray(prompt.labels)
                 some = {} if not len(labels) else {"points": points, "labels": labels}
-                model.add_new_points_or_box(state, frame, number, box=box, **some)
+                if hasattr(model, "add_new_points_or_box"):
+                    model.add_new_points_or_box(state, frame, number, box=box, **some)
+                else:
+                    corners, both = their_points(prompt)
+                    model.add_new_points(state, frame, number, corners.numpy(), both.numpy())
     said = Said()
     for frame, _, _ in model.propagate_in_video(state, start_frame_idx=case.start, reverse=case.reverse):
         outs = []
@@ -239,28 +254,11 @@ def ours(model: Any, name: str) -> Any:
         return load_backend(str(path), "cpu", side=SIDE)
 
 
-def shown(logits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Masks that were taken as they are, at the size that the published code keeps them in."""
-    import torch
-    import torch.nn.functional as F
-
-    if logits.shape == shape:
-        return logits
-    x = torch.from_numpy(logits)[None]
-    return F.interpolate(x, size=shape[-2:], mode="bilinear", align_corners=False, antialias=True)[0].numpy()
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """|a ∩ b| / |a ∪ b|; of two empty masks 1."""
-    union = np.count_nonzero(a | b)
-    return 1.0 if not union else np.count_nonzero(a & b) / union
-
-
 def compare(name: str, root: Path, record: Path | None) -> None:
     """Print a line a case."""
     import torch
     from tests.sam2.cases import FILMS, STILLS, make_film, propagate
-    from tests.sam2.recorded import thin_film, thin_stills
+    from tests.sam2.recorded import pack_shapes, thin_film, thin_stills
 
     torch.set_num_threads(1)
     torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]
@@ -276,8 +274,9 @@ def compare(name: str, root: Path, record: Path | None) -> None:
             theirs = reference(model, name, case, dtype is torch.bfloat16)
             backend.memory_dtype = dtype
             report(f"{name:8} {case.name:26} {str(dtype)[6:]:8}", propagate(backend, case), theirs)
-            if dtype is torch.float32 and (name == "sam2.1" or case in FILMS[:2]):
+            if dtype is torch.float32 and (name == "sam2.1" or case is FILMS[0]):
                 kept |= thin_film(case.name, theirs)
+    kept["shapes"] = pack_shapes({k: tuple(v.shape) for k, v in model.state_dict().items()})
     if record is not None:
         record.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(record / f"{name}.npz", **kept)  # type: ignore[arg-type]
@@ -285,6 +284,9 @@ def compare(name: str, root: Path, record: Path | None) -> None:
 
 def report(head: str, mine: Said, theirs: Said) -> None:
     """Print what differs in a film."""
+    from tests.sam2.cases import iou
+    from tests.sam2.recorded import shown
+
     worst, overlap, pointer, score, present = 0.0, 1.0, 0.0, 0.0, []
     for frame, logits in theirs.logits.items():
         own = shown(mine.logits[frame], logits.shape)

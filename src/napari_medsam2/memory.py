@@ -17,7 +17,7 @@ from napari_medsam2.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Bank", "BankConfig", "Policy", "admit", "dissimilarity", "select"]
+__all__ = ["Bank", "BankConfig", "Policy", "admit", "dissimilarity", "odds", "select"]
 
 Policy = Literal["self-sorting", "released", "fifo"]
 Bank = tuple[Memory, ...]
@@ -188,6 +188,28 @@ def select(
             # SAM 2 skips slices that it has no memory of, such as prompted ones, and does not close ranks.
             recency = {id(m): abs(index - m.index) // run.step for m in loose}
         return tuple(Attended(m, 1.0, recency.get(id(m), 0)) for m in bank)
+    weights = odds(bank, descriptor, config)
+    if config.policy == "released" or config.draws:
+        rng = np.random.default_rng([config.seed, index])
+        counts = np.bincount(rng.choice(len(bank), len(bank), p=weights), minlength=len(bank))
+        return tuple(Attended(m, float(c)) for m, c in zip(bank, counts, strict=True) for _ in range(int(c > 0)))
+    weights = weights / weights.max()
+    return tuple(Attended(m, float(w)) for m, w in zip(bank, weights, strict=True))
+
+
+def odds(bank: Bank, descriptor: Tensor, config: BankConfig) -> np.ndarray:
+    """How likely a slice reads each member, where members are drawn.
+
+    Parameters
+    ----------
+    bank, descriptor, config
+        As for `select`; not for ``fifo``.
+
+    Returns
+    -------
+    ndarray
+        ``(n,)`` float64, the sum is 1.
+    """
     import torch
 
     # Views differ in nothing but place, so descriptors of one backend always have one length.
@@ -196,10 +218,4 @@ def select(
         weights = np.exp(similarity - similarity.max())
     else:
         weights = np.maximum(similarity, 1e-3)
-    weights = weights / weights.sum()
-    if config.policy == "released" or config.draws:
-        rng = np.random.default_rng([config.seed, index])
-        counts = np.bincount(rng.choice(len(bank), len(bank), p=weights), minlength=len(bank))
-        return tuple(Attended(m, float(c)) for m, c in zip(bank, counts, strict=True) for _ in range(int(c > 0)))
-    weights = weights / weights.max()
-    return tuple(Attended(m, float(w)) for m, w in zip(bank, weights, strict=True))
+    return np.asarray(weights / weights.sum())

@@ -115,7 +115,7 @@ def values(shapes: Mapping[str, tuple[int, ...]], seed: int, absent: bool = Fals
             x *= (2 / np.prod(shape[1:])) ** 0.5
         if re.search(r"trunk\.body\..*(token_mixer\.conv1?|(mixer|ffn)\.conv2)\.bn\.(weight|bias)", name):
             # A residual network without norms on its main road.
-            x *= 0.25
+            x *= 0.1
         if name == "memory_encoder.out_proj.weight":
             x /= 8
         if re.fullmatch(r"memory_attention\..*[qk]_proj\.weight", name):
@@ -187,3 +187,9 @@ def propagate(backend: Backend, case: Case, config: BankConfig | None = None) ->
         memories = backend.remember(embedding, decoded, views, [frame] * count, prompted=False)
         banks = [admit(b, m, config) for b, m in zip(banks, memories, strict=True)]
     return said
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    """|a ∩ b| / |a ∪ b|; of two empty masks 1."""
+    union = np.count_nonzero(a | b)
+    return 1.0 if not union else np.count_nonzero(a & b) / union

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from tests.sam2.cases import STILLS
 from napari_medsam2.backend.protocol import ViewPrompt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
     from tests.sam2.cases import Said
 
@@ -75,6 +76,21 @@ def our_stills(backend: Any, frame: Any) -> dict[str, np.ndarray]:
     return out
 
 
-def films(record: Any) -> Iterator[str]:
-    """The names of the films in a record."""
-    yield from sorted({k.split("/")[0] for k in record if not k.startswith("still/")})
+def shown(logits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Masks that were taken as they are, at the size that the published code keeps them in."""
+    import torch
+    import torch.nn.functional as F
+
+    if logits.shape == shape:
+        return logits
+    x = torch.from_numpy(logits)[None]
+    return F.interpolate(x, size=shape[-2:], mode="bilinear", align_corners=False, antialias=True)[0].numpy()
+
+
+def pack_shapes(shapes: Mapping[str, tuple[int, ...]]) -> np.ndarray:
+    """Tensors' names and shapes as bytes, which compress well."""
+    return np.frombuffer(json.dumps({k: list(v) for k, v in shapes.items()}).encode(), np.uint8)
+
+
+def unpack_shapes(packed: np.ndarray) -> dict[str, tuple[int, ...]]:
+    return {k: tuple(v) for k, v in json.loads(packed.tobytes()).items()}

@@ -56,9 +56,8 @@ class EdgeTamBackend(Sam2Backend):
         return MemoryCodes(position, MemoryLayout(plain, *rotation))
 
     def _shorten(self, maps: Tensor) -> Tensor:
-        tokens, _ = self.model.spatial_perceiver(maps, self._map_position.expand(len(maps), -1, -1, -1))
-        out: Tensor = tokens
-        return out
+        # The library's perceiver, as the authors' own, takes one map at a time.
+        return torch.cat([self.model.spatial_perceiver(m[None], self._map_position)[0] for m in maps])
 
 
 def _root(number: int) -> int:
