@@ -13,14 +13,15 @@ import numpy as np
 from napari_medsam2.errors import InputError
 from napari_medsam2.reading.axes import leading
 from napari_medsam2.reading.checks import check_spacing
+from napari_medsam2.reading.readers import find_images
 from napari_medsam2.stack import ImageStack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ImageReference"]
+__all__ = ["EMBEDDED", "ImageReference"]
 
-_ONE, _MANY = "image.npy", "image"
+_ONE, _MANY = EMBEDDED = "image.npy", "image"
 """Names of an embedded image: one array, or a folder of pictures that differ in size or type."""
 _TRUSTED = 2**28
 """Larger images whose file has the size and time it had are not read through to compare their hash."""
@@ -73,12 +74,13 @@ class ImageReference:
     affine: tuple[tuple[float, ...], ...] | None = None
 
     @classmethod
-    def of(cls, stack: ImageStack, folder: Path) -> ImageReference:
-        """Describe a stack for a session in ``folder``; reads every pixel, for the hash."""
+    def of(cls, stack: ImageStack, folder: Path, sha256: str | None = None) -> ImageReference:
+        """Describe a stack for a session in ``folder``; reads every pixel, for the hash, where that is not given."""
         every = [stack.slice_shape(i) for i in range(1 if stack.uniform else len(stack))]
         window, channel = stack.display
+        digest = sha256 or stack.fingerprint()
         found = cls(
-            stack.axes, stack.dtype.str, _lead(stack), tuple(every), stack.fingerprint(), stack.name, stack.names,
+            stack.axes, stack.dtype.str, _lead(stack), tuple(every), digest, stack.name, stack.names,
             window, channel, spacing=stack.spacing,
             affine=None if stack.affine is None else tuple(map(tuple, stack.affine.tolist())),
         )  # fmt: skip
@@ -181,8 +183,11 @@ class ImageReference:
             stack, found = self._restore(self._open_embedded(folder)), self
         else:
             place = self._place(folder, image)
-            axes = None if "N" in self.axes else self.axes
+            # The pictures of a folder say themselves which of them have colours.
+            axes = None if "N" in self.axes and find_images(place) is not None else self.axes
             stack = ImageStack.open(place, axes=axes, window=self.window, channel=self.channel)
+            if self.spacing is not None:
+                stack._spacing = check_spacing(self.spacing)
             found = replace(self.moved(stack.path, folder), embedded=False)
         stack.name = self.name
         return stack, self.check(stack, found, changed)

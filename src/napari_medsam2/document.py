@@ -12,7 +12,7 @@ from napari_medsam2.state import Entry, ObjectInfo, State
 from napari_medsam2.storage import Store, claim, to_piece
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from napari_medsam2.state import Changes, Key
@@ -151,9 +151,12 @@ class Document:
 
     # -- folders ---------------------------------------------------------------------------------------------------
 
-    def save_as(self, folder: Path, settings: Callable[[Path], Settings]) -> None:
-        """Write everything to a new folder and go on there; ``settings`` is called with the folder once it is ours."""
-        folder, lock = claim(folder)
+    def save_as(self, folder: Path, settings: Callable[[Path], Settings], there: Collection[str] = ()) -> None:
+        """Write everything to a new folder and go on there; ``settings`` is called with the folder once it is ours.
+
+        ``there`` names what the folder may hold already.
+        """
+        folder, lock = claim(folder, there)
         store = Store.create(folder, lock)
         try:
             found = settings(folder)
@@ -174,6 +177,12 @@ class Document:
         """Note that the image is in another place, where that can be written."""
         if self.store is not None and self.store.reason is None:
             self._save(Piece({"op": "image", "image": settings.image.to_json()}))
+        self.settings = settings
+
+    def replace_settings(self, settings: Settings) -> None:
+        """Write another model or memory bank down, with everything else."""
+        if self.store is not None:
+            self.store.rewrite(settings, self.state, self.history)
         self.settings = settings
 
     def close(self) -> None:

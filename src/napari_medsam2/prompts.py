@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from napari_medsam2.stack import ImageStack
 
 __all__ = [
-    "along",
     "Prompt",
     "SlicePrompt",
+    "along",
     "check_box",
     "check_mask",
     "check_points",

@@ -338,6 +338,12 @@ class AnnotationSession(PropagatingSession):
         """One slice's labels ``(H, W)``."""
         return self.results.compose(index, self.stack.slice_shape(index), self.dtype)
 
+    def frozen(self) -> AnnotationSession:
+        """Return a session in memory with what is known now: to be exported in a thread while this one goes on."""
+        out = AnnotationSession(self.stack, backend=self.backend, memory=self.bank, kind=self.kind)
+        out._document.state = self._document.state.copy()
+        return out
+
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _prompt(self, label: int, index: int) -> SlicePrompt:

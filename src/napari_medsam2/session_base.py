@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
 
+    from napari_medsam2._imageref import ImageReference
     from napari_medsam2.backend.protocol import Backend
     from napari_medsam2.history import Step
     from napari_medsam2.memory import Policy
@@ -165,7 +166,7 @@ class SessionBase:
             document.notices.append(f"the session was made with the model {settings.model}, not {backend.name}")
         return session
 
-    def save_as(self, folder: str | Path, embed: bool = False) -> None:
+    def save_as(self, folder: str | Path, embed: bool = False, reference: ImageReference | None = None) -> None:
         """Keep the session in a new folder from now on, with its history; one that it was kept in stays as it is.
 
         Parameters
@@ -174,21 +175,42 @@ class SessionBase:
             A new or empty folder.
         embed : bool
             Copy the image into the folder.
+        reference : ImageReference, optional
+            What was found out about the image before, so that it is not read now; if it says that the image is
+            embedded, the folder holds the copy already.
 
         Raises
         ------
         InputError
             If the folder holds something or cannot be written; the session then stays where it is.
         """
-        from napari_medsam2._imageref import ImageReference
+        from napari_medsam2._imageref import EMBEDDED, ImageReference
 
         def settings(place: Path) -> Settings:
-            reference = ImageReference.of(self.stack, place)
-            if embed:
-                reference = reference.embed(self.stack, place)
-            return Settings(reference, self.kind, self.bank, self.backend.name)
+            found = ImageReference.of(self.stack, place) if reference is None else reference
+            if embed and not found.embedded:
+                found = found.embed(self.stack, place)
+            return Settings(found, self.kind, self.bank, self.backend.name)
 
-        self._document.save_as(Path(folder), settings)
+        there = EMBEDDED if reference is not None and reference.embedded else ()
+        self._document.save_as(Path(folder), settings, there)
+
+    def use(self, backend: Backend) -> None:
+        """Ask another model from now on; masks and prompts stay, and what is kept of the old one's features goes."""
+        self.check_writable()
+        settings = self._document.settings
+        if settings is not None and settings.model != backend.name:
+            self._document.replace_settings(Settings(settings.image, settings.kind, settings.bank, backend.name))
+        # A thread that still works with the old one has the old cache.
+        self.backend, self._cache = backend, EmbeddingCache(self._cache.budget)
+
+    def configure(self, bank: BankConfig) -> None:
+        """Let the memory bank work in another way from the next propagation on."""
+        self.check_writable()
+        settings = self._document.settings
+        if settings is not None and settings.bank != bank:
+            self._document.replace_settings(Settings(settings.image, settings.kind, bank, settings.model))
+        self.bank = bank
 
     @property
     def folder(self) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_medsam2.errors import InputError
 from napari_medsam2.reading.axes import check_letters
 from napari_medsam2.reading.checks import check_channel, check_names, check_spacing, check_window
+from napari_medsam2.reading.hashing import fingerprint_steps, run_through
 from napari_medsam2.reading.intensity import Window, apply_window
 from napari_medsam2.reading.layout import Layout, Pile, layout_of
 from napari_medsam2.reading.numbering import check_index, ravel, runs, unravel
@@ -19,7 +19,7 @@ from napari_medsam2.reading.sources import match_axes
 from napari_medsam2.reading.windows import Windows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -372,15 +372,11 @@ class ImageStack:
 
         The same pixels in another file format have the same fingerprint.
         """
-        import numpy as np
+        return run_through(self.fingerprint_steps())
 
-        digest = hashlib.sha256()
-        digest.update(f"{self._layout.lead} {self.dtype.str.lstrip('<>=|')}".encode())
-        for index in range(len(self)):
-            image = self.raw(index)
-            digest.update(f"{image.shape} {image.dtype.str.lstrip('<>=|')}".encode())
-            digest.update(np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("<")).data)
-        return digest.hexdigest()
+    def fingerprint_steps(self) -> Generator[int, None, str]:
+        """Compute the `fingerprint` a slice at a time; yields how many have been read and returns it."""
+        return fingerprint_steps(self._layout.lead, self.dtype, len(self), self.raw)
 
     def _check_index(self, index: int) -> int:
         return check_index(index, self._length, self.name)

@@ -24,7 +24,7 @@ from napari_medsam2.memory import BankConfig
 from napari_medsam2.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 __all__ = ["JOURNAL", "Saved", "Settings", "Store", "load"]
@@ -361,8 +361,8 @@ class Store:
             self._lock = None
 
 
-def claim(folder: Path) -> tuple[Path, Lock]:
-    """Make an empty folder for a new session and lock it.
+def claim(folder: Path, there: Collection[str] = ()) -> tuple[Path, Lock]:
+    """Make an empty folder for a new session and lock it; it may hold what ``there`` names already.
 
     Raises
     ------
@@ -371,7 +371,7 @@ def claim(folder: Path) -> tuple[Path, Lock]:
     """
     folder = folder.expanduser()
     try:
-        if folder.exists() and (not folder.is_dir() or any(p.name != _LOCK for p in folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(p.name not in (_LOCK, *there) for p in folder.iterdir())):
             raise InputError(f"{folder} exists and is not an empty folder; open that session, or choose another place")
         folder.mkdir(parents=True, exist_ok=True)
         return folder, Lock(folder / _LOCK)

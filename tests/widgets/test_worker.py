@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-pytest.importorskip("qtpy.QtCore")
 from napari_medsam2.widgets.worker import Worker
 
 if TYPE_CHECKING:

@@ -1,0 +1,399 @@
+"""One image being annotated in a viewer: the session, its layers, the mouse, the propagation."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, get_args
+
+from psygnal import Signal, SignalGroup
+
+from napari_medsam2.errors import InputError
+from napari_medsam2.widgets.mask_layer import MaskLayer
+from napari_medsam2.widgets.operations import Operations
+from napari_medsam2.widgets.prompt_layers import PromptLayers
+from napari_medsam2.widgets.prompting import Prompting
+from napari_medsam2.widgets.running import Progress, Reach, Running
+from napari_medsam2.widgets.tools import Tool, Tools
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer
+
+    from napari_medsam2.prompts import SlicePrompt
+    from napari_medsam2.review import ReviewItem
+    from napari_medsam2.session import AnnotationSession
+    from napari_medsam2.widgets.coordinates import Frame
+    from napari_medsam2.widgets.worker import Worker
+
+__all__ = ["COMMANDS", "Annotation", "AnnotationEvents"]
+
+
+class AnnotationEvents(SignalGroup):
+    """What the views of an annotation listen to."""
+
+    objects = Signal()
+    """Objects, or which one is selected."""
+    masks = Signal(int)
+    """A slice's masks, prompts or verdicts."""
+    shown = Signal(int)
+    """Another slice is shown."""
+    history = Signal()
+    tool = Signal()
+    progress = Signal(object)
+    said = Signal(str)
+
+
+class Annotation:
+    """What a person does with one image; every command of the dock ends up here.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Where the image is.
+    image : Image
+        The image's layer.
+    frame : Frame
+        How it lies in the world.
+    session : AnnotationSession
+        The work.
+    worker : Worker
+        Where the model works.
+    trouble : callable
+        Called with what went wrong.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        image: Image,
+        frame: Frame,
+        session: AnnotationSession,
+        worker: Worker,
+        trouble: Callable[[Exception], None],
+    ) -> None:
+        self.viewer, self.image, self.frame, self.session = viewer, image, frame, session
+        self._worker, self._trouble = worker, trouble
+        self.events = AnnotationEvents()
+        self._label = next(iter(session.objects), 0)
+        self._index = frame.index or 0
+        self._queue: list[ReviewItem] | None = None
+        self._been: list[tuple[int, int]] = []
+        self._asking = False
+        name = image.name
+        self.masks = MaskLayer(viewer, session, frame, f"{name} masks", self._painted)
+        self.prompts = PromptLayers(viewer, session, frame, name, self._edited, self.current)
+        self.operations = Operations(session, worker, self.say, trouble)
+        self.prompting = Prompting(session, self.prompts, worker, self._answered, trouble)
+        self.running = Running(session, worker, self._progress, self.say, trouble)
+        self.tools = Tools(
+            viewer, frame, self.prompts, self.masks.layer, self.prompting, self.current, trouble,
+            self.events.tool.emit,
+        )  # fmt: skip
+        session.events.slice_changed.connect(self._slice_changed)
+        session.events.objects_changed.connect(self._objects_changed)
+        session.events.history_changed.connect(self.events.history.emit)
+        viewer.dims.events.point.connect(self._moved)
+        self.masks.layer.events.selected_label.connect(self._label_picked)
+        self.tools.choose("prompt")
+
+    def own_layers(self) -> list[Layer]:
+        """The layers on which the shortcuts hold, the image's among them."""
+        return [self.masks.layer, self.prompts.points, self.prompts.boxes, self.image]
+
+    # -- where we are ----------------------------------------------------------------------------------------------
+
+    @property
+    def label(self) -> int:
+        """The object that is selected; 0: none yet."""
+        return self._label
+
+    @property
+    def index(self) -> int:
+        """The slice that is shown."""
+        return self._index
+
+    def current(self) -> int:
+        """The object that is prompted; where there is none one is begun.
+
+        Raises
+        ------
+        InputError
+            If it is locked.
+        """
+        if self._label not in self.session.objects:
+            self.new_object()
+        if self._label in self.masks.locked:
+            raise InputError(
+                f"{self.session.objects[self._label].name} is locked; unlock it in the objects table first"
+            )
+        return self._label
+
+    def select(self, label: int) -> None:
+        """Select an object."""
+        if label in self.session.objects and label != self._label:
+            self._label = label
+            self.masks.select(label)
+            self.events.objects.emit()
+
+    def show(self, index: int) -> None:
+        """Show a slice."""
+        if 0 <= index < len(self.session.stack):
+            self.frame.show(index)
+
+    def move(self, by: int) -> None:
+        """Show a neighbouring slice."""
+        self.show(min(max(self._index + by, 0), len(self.session.stack) - 1))
+
+    def say(self, text: str) -> None:
+        """Put a sentence into the status line."""
+        self.events.said.emit(text)
+
+    # -- objects ---------------------------------------------------------------------------------------------------
+
+    def new_object(self, name: str | None = None) -> int:
+        """Begin an object, and select it. One that is still empty is used first."""
+        session = self.session
+        if self._label in session.objects and not name:
+            told = any(label == self._label for label, _ in session.prompts)
+            if not told and not session.results.indices(self._label):
+                self.say(f"{session.objects[self._label].name} is still empty: it is the new one")
+                return self._label
+        self._label = session.add_object(name)
+        self.masks.select(self._label)
+        self.events.objects.emit()
+        return self._label
+
+    def pick(self, world: Sequence[float]) -> None:
+        """Select the object under a place."""
+        index, y, x = self.frame.to_stack(world)
+        label = int(self.session.slice_labels(index)[round(y), round(x)])
+        if label:
+            self.select(label)
+
+    def visible(self, label: int, visible: bool) -> None:
+        """Show an object or not."""
+        self.masks.hide(label, not visible)
+        self.events.objects.emit()
+
+    def lock(self, label: int, locked: bool) -> None:
+        """Keep an object from being prompted and painted."""
+        (self.masks.locked.add if locked else self.masks.locked.discard)(label)
+        self.events.objects.emit()
+
+    # -- commands --------------------------------------------------------------------------------------------------
+
+    def accept(self) -> None:
+        """Accept the selected object's mask on this slice."""
+        self.prompting.accept(self._label, self._index)
+        self.say(f"accepted {self._name()} on slice {self._index}")
+
+    def discard(self) -> None:
+        """Stop a propagation, else take back what was prompted on this slice."""
+        if self.running.busy:
+            self.running.stop()
+        elif self.prompting.discard(self._label, self._index):
+            self.say(f"discarded what was prompted for {self._name()} on slice {self._index}")
+            self.prompts.refresh()
+
+    def undo(self) -> None:
+        """Take back the last step."""
+        self.prompting.settled()
+        self.say(f"undone: {self.session.undo()}")
+        self.prompts.refresh()
+
+    def redo(self) -> None:
+        """Do again what was taken back."""
+        self.prompting.settled()
+        self.say(f"redone: {self.session.redo()}")
+        self.prompts.refresh()
+
+    def propagate(self, reach: Reach | None = None) -> None:
+        """Carry masks to the other slices."""
+        self.prompting.settled()
+        self.running.propagate(self._unlocked(reach or Reach()))
+
+    def repropagate(self) -> None:
+        """Compute again what corrections touch."""
+        self.prompting.settled()
+        free = [label for label in self.session.objects if label not in self.masks.locked]
+        if not self.running.repropagate(free):
+            self.say("nothing was corrected since the last propagation")
+
+    # -- review ----------------------------------------------------------------------------------------------------
+
+    def next_to_review(self) -> None:
+        """Go to the mask that is most likely wrong, once the order is known."""
+        if self._queue is not None:
+            self._go_on(self._queue)
+            return
+        frozen = self.session.frozen()
+        self._asking = True
+
+        def done(items: list[ReviewItem]) -> None:
+            if self._asking:
+                self._asking, self._queue = False, items
+                self._go_on(items)
+
+        self._worker.submit(frozen.review, done, self._trouble, lane="io")
+
+    def _go_on(self, items: list[ReviewItem]) -> None:
+        here = self._label, self._index
+        left = [item for item in items if (item.label, item.index) != here and item.label in self.session.objects]
+        if not left:
+            self.say("nothing is left to review")
+            return
+        item = left[0]
+        self._been.append(here)
+        self.select(item.label)
+        self.show(item.index)
+        self.say(f"{self._name()}, slice {item.index}: confidence {item.confidence:.2f}; {len(left)} left to review")
+
+    @property
+    def can_go_back(self) -> bool:
+        """Whether there is a mask that was looked at before this one."""
+        return bool(self._been)
+
+    def go_back(self) -> None:
+        """Go to where the last step of the review came from."""
+        if self._been:
+            label, index = self._been.pop()
+            self.select(label)
+            self.show(index)
+
+    def approve(self) -> None:
+        """Accept the mask that is shown and go to the next one to review."""
+        with self._judged():
+            self.accept()
+        self.next_to_review()
+
+    def reject(self) -> None:
+        """Take the mask that is shown away; the slice waits for a prompt."""
+        with self._judged():
+            self.session.reject(self._label, self._index)
+        self.say(f"rejected {self._name()} on slice {self._index}: prompt it, or go on")
+
+    def skip(self) -> None:
+        """Put the mask that is shown to the end, and go to the next."""
+        with self._judged(last=True):
+            self.session.skip(self._label, self._index)
+        self.next_to_review()
+
+    @contextmanager
+    def _judged(self, last: bool = False) -> Iterator[None]:
+        """A verdict changes the order of the others in nothing: what is known of it stays."""
+        queue, here = self._queue, (self._label, self._index)
+        yield
+        if queue is not None:
+            rest = [item for item in queue if (item.label, item.index) != here]
+            self._queue = rest + [item for item in queue if last and (item.label, item.index) == here]
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def close(self, layers: bool = True) -> None:
+        """Let go of session and viewer; ``layers``: remove what was added to the viewer."""
+        self.running.close()
+        self.prompting.close()
+        self.tools.close()
+        events = self.viewer.dims.events
+        events.point.disconnect(self._moved)
+        self.session.events.slice_changed.disconnect(self._slice_changed)
+        self.session.events.objects_changed.disconnect(self._objects_changed)
+        self.session.events.history_changed.disconnect(self.events.history.emit)
+        self.masks.layer.events.selected_label.disconnect(self._label_picked)
+        self.session.close()
+        if layers:
+            for layer in (self.prompts.points, self.prompts.boxes, self.masks.layer):
+                if layer in self.viewer.layers:
+                    self.viewer.layers.remove(layer)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _name(self) -> str:
+        info = self.session.objects.get(self._label)
+        return info.name if info else "nothing"
+
+    def _unlocked(self, reach: Reach) -> Reach:
+        if not self.masks.locked:
+            return reach
+        prompted = {label for label, _ in self.session.prompts}
+        chosen = [label for label in reach.labels or sorted(prompted) if label not in self.masks.locked]
+        if not chosen:
+            raise InputError("all prompted objects are locked; unlock one in the objects table first")
+        return replace(reach, labels=tuple(chosen))
+
+    def _answered(self, label: int, index: int) -> None:
+        result = self.session.results.get(label, index)
+        if result is not None:
+            self.say(f"{self.session.objects[label].name}, slice {index}: confidence {result.confidence:.2f}")
+
+    def _painted(self, index: int, masks: Mapping[int, np.ndarray]) -> None:
+        try:
+            self.prompting.paint(index, masks)
+        except InputError as error:
+            self.masks.refresh(index, self._index)
+            self._trouble(error)
+
+    def _edited(self, label: int, index: int, content: SlicePrompt) -> None:
+        if label not in self.session.objects:
+            label = self.current()
+        self.prompting.content(label, index, content)
+
+    def _slice_changed(self, index: int) -> None:
+        self._queue, self._asking = None, False
+        self.masks.refresh(index, self._index)
+        if not self.prompting.busy:
+            self.prompts.refresh()
+        self.events.masks.emit(index)
+
+    def _objects_changed(self) -> None:
+        if self._label not in self.session.objects:
+            self._label = next(iter(self.session.objects), 0)
+        if self._label:
+            self.masks.select(self._label)
+        self.masks.color()
+        self.events.objects.emit()
+
+    def _moved(self, _: Any = None) -> None:
+        index = self.frame.index
+        if index is not None and index != self._index:
+            self._index = index
+            self.events.shown.emit(index)
+
+    def _label_picked(self, _: Any = None) -> None:
+        self.select(int(self.masks.layer.selected_label))
+
+    def _progress(self, progress: Progress | None) -> None:
+        self.events.progress.emit(progress)
+
+
+def _nothing(_: object) -> None:
+    return
+
+
+def _choose(tool: Tool) -> Callable[[Annotation], None]:
+    return lambda annotation: annotation.tools.choose(tool)
+
+
+COMMANDS: dict[str, Callable[[Annotation], None]] = {
+    **{tool: _choose(tool) for tool in get_args(Tool)},
+    "polarity": lambda a: a.tools.turn(),
+    "new": lambda a: _nothing(a.new_object()),
+    "accept": Annotation.accept,
+    "discard": Annotation.discard,
+    "undo": Annotation.undo,
+    "redo": Annotation.redo,
+    "propagate": Annotation.propagate,
+    "repropagate": Annotation.repropagate,
+    "stop": lambda a: a.running.stop(),
+    "next": Annotation.next_to_review,
+    "approve": Annotation.approve,
+    "reject": Annotation.reject,
+    "skip": Annotation.skip,
+    "previous_slice": lambda a: a.move(-1),
+    "next_slice": lambda a: a.move(1),
+}
+"""What each action does with an annotation; see `actions`."""

@@ -1,0 +1,151 @@
+"""The dock: image, model, objects, prompt, propagate, review, save, from top to bottom as the work goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_medsam2.widgets import docks
+from napari_medsam2.widgets.actions import bind
+from napari_medsam2.widgets.board import Board
+from napari_medsam2.widgets.help import HelpPanel
+from napari_medsam2.widgets.hover import Hover
+from napari_medsam2.widgets.models import ModelsDialog
+from napari_medsam2.widgets.panels import BankPanel, GalleryPanel, ReviewPanel
+from napari_medsam2.widgets.sections.image import ImageSection
+from napari_medsam2.widgets.sections.model import ModelSection
+from napari_medsam2.widgets.sections.objects import ObjectsSection
+from napari_medsam2.widgets.sections.prompt import PromptSection
+from napari_medsam2.widgets.sections.propagate import PropagateSection
+from napari_medsam2.widgets.sections.save import SaveSection
+from napari_medsam2.widgets.workbench import Workbench
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.components import ViewerModel
+    from qtpy.QtGui import QCloseEvent
+
+__all__ = ["MedSam2Dock"]
+
+_WIDTH = 310
+"""Pixels: all buttons with their words."""
+
+
+class MedSam2Dock(QWidget):
+    """Medical SAM 2 in a viewer.
+
+    Parameters
+    ----------
+    napari_viewer : ViewerModel
+        The viewer; napari gives it by this name.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._shut = False
+        self.bench = Workbench(napari_viewer)
+        docks.register(napari_viewer, self)
+        self.hover = Hover(self.bench, self)
+        self.image = ImageSection(self.bench)
+        self.model = ModelSection(self.bench, self._models)
+        self.board = Board(self.bench, self)
+        self.objects = ObjectsSection(self.board)
+        self.prompt = PromptSection(self.bench, self.hover)
+        self.propagate = PropagateSection(self.bench)
+        self.save = SaveSection(self.bench)
+        self.sections = (self.image, self.model, self.objects, self.prompt, self.propagate, self.save)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(4, 4, 4, 4)
+        column.setSpacing(5)
+        for section in self.sections:
+            column.addWidget(section)
+        column.addStretch(1)
+        area = QScrollArea()
+        area.setWidget(inner)
+        area.setWidgetResizable(True)
+        area.setFrameShape(QScrollArea.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(area)
+        self.setMinimumWidth(_WIDTH)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        bench = self.bench
+        self.destroyed.connect(lambda *_: bench.close())
+        self._dialog: ModelsDialog | None = None
+        self._help: HelpPanel | None = None
+        self._panels: list[ReviewPanel | BankPanel | GalleryPanel] = []
+        bind([napari_viewer], self._own_calls())
+        bench.events.annotation.connect(self._opened)
+        bench.load_model()
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """End with the window."""
+        self.shut()
+        super().closeEvent(event)
+
+    def shut(self) -> None:
+        """End threads, let go of the viewer."""
+        if self._shut:
+            return
+        self._shut = True
+        self.hover.switch(False)
+        self.bench.events.annotation.disconnect(self._opened)
+        for section in self.sections:
+            section.close_section()
+        for panel in self._panels:
+            panel.close_panel()
+        self.board.close()
+        if self._dialog is not None:
+            self._dialog.close_dialog()
+        docks.forget(self)
+        self.bench.close()
+
+    # -- panels and dialogs ----------------------------------------------------------------------------------------
+
+    def show_panels(self) -> None:
+        """Open the panels of an annotation, those that are not there: review below, memory bank and gallery beside."""
+        window = getattr(self.bench.viewer, "window", None)
+        annotation = self.bench.annotation
+        if window is None or annotation is None or self._panels:
+            return
+        review, bank = ReviewPanel(self.board), BankPanel(self.board)
+        self._panels = [review, bank]
+        main = getattr(window, "_qt_window", None)
+        if main is not None:
+            # The column on the right keeps its height: the review strip lies under image and layers only.
+            main.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea)
+        window.add_dock_widget(review, name="Review", area="bottom")
+        window.add_dock_widget(bank, name="Memory bank", area="right", tabify=True)
+        if annotation.session.kind == "collection":
+            gallery = GalleryPanel(self.board)
+            self._panels.append(gallery)
+            window.add_dock_widget(gallery, name="Images", area="right", tabify=True)
+        parent = self.parentWidget()
+        if parent is not None:
+            parent.raise_()
+
+    def _opened(self) -> None:
+        if self.bench.annotation is not None:
+            bind(self.bench.annotation.own_layers(), self._own_calls())
+            self.show_panels()
+
+    def _own_calls(self) -> dict[str, Callable[[], None]]:
+        return {"hover": self.prompt.toggle_hover, "help": self.show_help}
+
+    def show_help(self) -> None:
+        """Show all shortcuts."""
+        if self._help is None:
+            self._help = HelpPanel(self)
+        self._help.show()
+        self._help.raise_()
+
+    def _models(self) -> None:
+        if self._dialog is None:
+            self._dialog = ModelsDialog(self.bench, self)
+        self._dialog.show()
+        self._dialog.raise_()

@@ -1,0 +1,137 @@
+"""The Labels layer that shows a session's masks and is painted on."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_medsam2._canvas import colour
+from napari_medsam2.widgets.painting import masks_painted
+from napari_medsam2.widgets.shown_labels import ShownLabels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from napari.components import ViewerModel
+    from napari.layers import Labels
+
+    from napari_medsam2.session import AnnotationSession
+    from napari_medsam2.widgets.coordinates import Frame
+
+__all__ = ["MaskLayer"]
+
+
+class MaskLayer:
+    """Results ↔ Labels layer.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Where the layer is added.
+    session : AnnotationSession
+        Whose masks are shown.
+    frame : Frame
+        How the image lies in the world.
+    name : str
+        The layer's.
+    painted : callable
+        Called at the end of a stroke with the slice and the masks that changed, ``label → (H, W)`` bool.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        session: AnnotationSession,
+        frame: Frame,
+        name: str,
+        painted: Callable[[int, Mapping[int, np.ndarray]], None],
+    ) -> None:
+        from napari.layers import Labels
+
+        self._session, self._frame, self._tell = session, frame, painted
+        self._hidden: set[int] = set()
+        self.locked: set[int] = set()
+        spec = frame.spec
+        numbers = np.arange(spec.length).reshape([spec.shape[axis] for axis in spec.lead])
+        if spec.channel is not None:
+            # The same labels in every channel.
+            numbers = np.expand_dims(numbers, spec.outer.index(spec.channel))
+        numbers = np.broadcast_to(numbers, [spec.shape[axis] for axis in spec.outer])
+        size = spec.shape[spec.plane[0]], spec.shape[spec.plane[1]]
+        self.data = ShownLabels(numbers, size, session.dtype, session.slice_labels, (*spec.outer, *spec.plane))
+        # napari takes any array for labels; its annotations know numpy's only.
+        data: Any = self.data
+        self.layer: Labels = Labels(data, name=name, opacity=0.55, **frame.like())
+        self._colors: dict[int | None, Any] = {}
+        viewer.add_layer(self.layer)
+        self.layer.events.paint.connect(self._stroke)
+        self.layer.events.selected_label.connect(self._guard)
+        self.color()
+
+    # -- session → layer -------------------------------------------------------------------------------------------
+
+    def refresh(self, index: int | None = None, shown: int | None = None) -> None:
+        """Draw a slice anew, or all; the canvas only where the slice that is shown is concerned."""
+        self.data.forget(index)
+        if index is None or index == shown:
+            self.layer.refresh(extent=False)
+
+    def color(self) -> None:
+        """Give the objects their colours; those that are hidden have none."""
+        from napari.utils.colormaps import DirectLabelColormap
+
+        table: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
+        table |= {label: self.color_of(label) for label in self._session.objects}
+        table |= dict.fromkeys(self._hidden, "transparent")
+        if table != self._colors:
+            self._colors = table
+            self.layer.colormap = DirectLabelColormap(color_dict=dict(table))
+
+    def color_of(self, label: int) -> str:
+        """An object's colour, ``"#rrggbb"``: its own, or the one that exports give it as well."""
+        info = self._session.objects.get(label)
+        if info is not None and info.color:
+            return info.color
+        red, green, blue = colour((label - 1) % 512)
+        return f"#{red:02x}{green:02x}{blue:02x}"
+
+    def hide(self, label: int, hidden: bool) -> None:
+        """Show an object or not."""
+        (self._hidden.add if hidden else self._hidden.discard)(label)
+        self.color()
+
+    def hidden(self, label: int) -> bool:
+        """Whether an object is not shown."""
+        return label in self._hidden
+
+    def select(self, label: int) -> None:
+        """Paint with an object's label from now on."""
+        if self.layer.selected_label != label:
+            self.layer.selected_label = label
+
+    # -- layer → session -------------------------------------------------------------------------------------------
+
+    def _stroke(self, _: Any = None) -> None:
+        # The session has the history: with napari's own beside it, one stroke would be two steps.
+        self.layer._reset_history()
+        for index, (before, after) in self.data.painted().items():
+            height, width = self._session.stack.slice_shape(index)
+            inside = np.s_[:height, :width]
+            masks = masks_painted(before[inside], after[inside], partial(self._mask, index), self.locked)
+            if masks:
+                self._tell(index, masks)
+            else:
+                # Only beyond the image, or on locked objects: what was drawn there goes.
+                self.layer.refresh(extent=False)
+
+    def _mask(self, index: int, label: int) -> np.ndarray | None:
+        result = self._session.results.get(label, index)
+        return None if result is None else result.mask
+
+    def _guard(self, _: Any = None) -> None:
+        """Keep to labels that the layer's type can hold."""
+        top = int(np.iinfo(self.data.dtype).max)
+        if self.layer.selected_label > top:
+            self.layer.selected_label = top

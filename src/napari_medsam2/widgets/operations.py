@@ -1,0 +1,131 @@
+"""Merging, splitting and mending objects: computed in a thread, taken over as one step."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from napari_medsam2.errors import InputError
+from napari_medsam2.state import ObjectInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from napari_medsam2.objects import Changes
+    from napari_medsam2.session import AnnotationSession
+    from napari_medsam2.widgets.worker import Worker
+
+__all__ = ["Operations"]
+
+_SMOOTH = 1.5
+"""Pixels: about the steps of a mask that was drawn at half the image's resolution."""
+
+
+class Operations:
+    """What can be done with whole objects.
+
+    Parameters
+    ----------
+    session : AnnotationSession
+        Whose objects they are.
+    worker : Worker
+        Whose ``"io"`` lane computes.
+    say : callable
+        Told what was done.
+    trouble : callable
+        Called with what went wrong.
+    """
+
+    def __init__(
+        self,
+        session: AnnotationSession,
+        worker: Worker,
+        say: Callable[[str], None],
+        trouble: Callable[[Exception], None],
+    ) -> None:
+        self._session, self._worker, self._say, self._trouble = session, worker, say, trouble
+
+    def merge(self, labels: Sequence[int]) -> None:
+        """Make the first of some objects of all of them."""
+        from napari_medsam2.objects import merge
+
+        if len(labels) < 2:
+            raise InputError("select two objects or more to merge them")
+        into = labels[0]
+        self._run(f"merge into object {into}", lambda s: iter([merge(s.results, list(labels), into)]))
+
+    def split(self, label: int, how: str) -> None:
+        """Make several objects of one: ``"touching"``, ``"pieces"`` or ``"pieces-2d"``."""
+        from napari_medsam2.objects import split_components, split_touching
+
+        session = self._session
+        name = session.objects[label].name
+        deep = session.kind == "stack" and len(session.stack) > 1
+
+        def compute(frozen: AnnotationSession) -> Iterator[Changes]:
+            if how == "touching":
+                yield split_touching(
+                    frozen.results, frozen.stack, label, 3 if deep else 2, taken=frozen.objects, name=name
+                )
+            else:
+                flat = how == "pieces-2d" or not deep
+                yield split_components(
+                    frozen.results, frozen.stack, label, 2 if flat else 3, taken=frozen.objects, name=name
+                )
+
+        self._run(f"split object {label}", compute)
+
+    def mend(self, labels: Sequence[int], what: str, smallest: int = 20) -> None:
+        """Do the same with each of some objects: ``"fill"``, ``"smooth"``, ``"remove-small"`` or ``"interpolate"``."""
+        from napari_medsam2.objects import fill_holes, interpolate, remove_small, smooth
+
+        def compute(frozen: AnnotationSession) -> Iterator[Changes]:
+            results, stack = frozen.results, frozen.stack
+            for label in labels:
+                if what == "fill":
+                    yield fill_holes(results, stack, label)
+                elif what == "smooth":
+                    yield smooth(results, stack, label, _SMOOTH)
+                elif what == "remove-small":
+                    yield remove_small(results, stack, label, smallest)
+                else:
+                    for first, last in _gaps(frozen, label):
+                        yield interpolate(results, stack, label, first, last)
+
+        names = {"fill": "fill holes", "smooth": "smooth", "remove-small": "remove small pieces"}
+        self._run(names.get(what, "fill in missing slices"), compute)
+
+    def delete(self, labels: Sequence[int]) -> None:
+        """Remove objects with all that is theirs."""
+        with self._session.step("delete objects" if len(labels) > 1 else f"delete object {labels[0]}"):
+            for label in labels:
+                self._session.remove_object(label)
+
+    def _run(self, name: str, compute: Callable[[AnnotationSession], Iterator[Changes]]) -> None:
+        session = self._session
+        session.check_writable()
+        frozen, before = session.frozen(), session.history
+
+        def done(found: list[Changes]) -> None:
+            if session.history != before:
+                raise InputError(f"cannot {name}: something else was changed meanwhile; do it again")
+            changed = [one for one in found if one]
+            if not changed:
+                self._say(f"{name}: there is nothing to change")
+                return
+            with session.step(name):
+                for one in changed:
+                    infos = [ObjectInfo(label, text, one.colors.get(label)) for label, text in one.names.items()]
+                    session.edit(name, one, one.cleared, infos, one.removed)
+            self._say(f"done: {name}")
+
+        self._worker.submit(lambda: list(compute(frozen)), done, self._trouble, lane="io")
+
+
+def _gaps(session: AnnotationSession, label: int) -> Iterator[tuple[int, int]]:
+    """The neighbouring slices of an object, within a run, between which it is missing."""
+    for stretch in session.stack.runs():
+        known = [i for i in stretch if (found := session.results.get(label, i)) is not None and found.area]
+        for first, last in pairwise(known):
+            if stretch.index(last) - stretch.index(first) > 1:
+                yield first, last

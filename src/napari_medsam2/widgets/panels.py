@@ -1,0 +1,277 @@
+"""The panels beside and below the image: review, memory bank, gallery."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
+
+from napari_medsam2.widgets.actions import tooltip
+from napari_medsam2.widgets.bank_view import BankView
+from napari_medsam2.widgets.gallery import Gallery
+from napari_medsam2.widgets.review_bar import ReviewBar
+from napari_medsam2.widgets.review_strip import ReviewStrip
+from napari_medsam2.widgets.rows.bank import bank_cards
+from napari_medsam2.widgets.rows.gallery import gallery_tiles
+from napari_medsam2.widgets.rows.strip import Mark
+from napari_medsam2.widgets.rows.thumbnail import surroundings, thumbnail
+from napari_medsam2.widgets.sections.parts import MAC, row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_medsam2.memory import BankConfig
+    from napari_medsam2.results import ObjectResult
+    from napari_medsam2.session import AnnotationSession
+    from napari_medsam2.widgets.annotation import Annotation
+    from napari_medsam2.widgets.board import Board
+
+__all__ = ["BankPanel", "GalleryPanel", "ReviewPanel"]
+
+_SEEN = Mark.PROMPTED | Mark.CORRECTED | Mark.ACCEPTED | Mark.EDITED
+"""What a person made, or has looked at."""
+_SIDE = 112
+"""Pixels of a picture in the gallery and the bank."""
+
+
+class ReviewPanel(QWidget):
+    """The strip of all slices, and the buttons with which a person goes through them."""
+
+    def __init__(self, board: Board, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._board = board
+        self.bar, self.strip = ReviewBar(), ReviewStrip()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(6, 2, 6, 2)
+        column.setSpacing(2)
+        column.addWidget(self.bar)
+        column.addWidget(self.strip, 1)
+        self.setMinimumHeight(96)
+        calls = board.bench.calls()
+        for signal, tip, name in (
+            (self.bar.next_worst, "next", "next"),
+            (self.bar.accepted, "accept", "approve"),
+            (self.bar.rejected, "reject", "reject"),
+            (self.bar.skipped, "skip", "skip"),
+        ):
+            signal.connect(calls[name])
+            self.bar.set_tip(tip, tooltip(name, MAC))
+        self.bar.back.connect(lambda: board.bench.attempt(self._back))
+        self.strip.jumped.connect(lambda label, index: board.bench.attempt(lambda: self._jump(label, index)))
+        _listen(board, self._opened, self._changed, self._moved)
+        self._opened()
+
+    def close_panel(self) -> None:
+        """Hear nothing more of the board."""
+        _deafen(self._board, self._opened, self._changed, self._moved)
+
+    def _opened(self) -> None:
+        self._changed(None)
+
+    def _changed(self, _: object = None) -> None:
+        ledger = self._board.ledger
+        rows = () if ledger is None else ledger.strip_rows(self._board.color_of)
+        self.strip.show_rows(rows, self._board.axis)
+        self._moved()
+
+    def _moved(self) -> None:
+        annotation, ledger = self._board.annotation, self._board.ledger
+        if annotation is None or ledger is None:
+            self.strip.set_current(None, None)
+            self.bar.show_state(0, 0)
+            return
+        label, index = annotation.label, annotation.index
+        self.strip.set_current(label or None, index)
+        packed = annotation.session.results.packed(label, index)
+        read = () if packed is None else packed.bare.read
+        self.strip.set_bank({label: [one.index for one in read]})
+        left = total = 0
+        for one in ledger.strip_rows(self._board.color_of):
+            known = ~np.isnan(one.confidence) & (one.marks & (Mark.PROMPTED | Mark.CORRECTED) == 0)
+            total += int(known.sum())
+            left += int((known & (one.marks & _SEEN == 0)).sum())
+        confidence = None if packed is None else packed.bare.confidence
+        self.bar.show_state(left, total, confidence, packed is not None, annotation.can_go_back)
+
+    def _jump(self, label: int, index: int) -> None:
+        annotation = self._board.annotation
+        if annotation is not None:
+            annotation.select(label)
+            annotation.show(index)
+
+    def _back(self) -> None:
+        annotation = self._board.annotation
+        if annotation is not None:
+            annotation.go_back()
+
+
+class BankPanel(QWidget):
+    """What the memory bank held for the selected object on the slice that is shown."""
+
+    def __init__(self, board: Board, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._board = board
+        self.view = BankView()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(4, 4, 4, 4)
+        column.addWidget(self.view)
+        attempt = board.bench.attempt
+        self.view.jumped.connect(lambda index: attempt(lambda: board.bench.need().show(index)))
+        self.view.pinned.connect(lambda index, on: attempt(lambda: self._wish(index, "pin_memory" if on else "")))
+        self.view.dropped.connect(lambda index, on: attempt(lambda: self._wish(index, "drop_memory" if on else "")))
+        self.view.config_changed.connect(lambda config: attempt(lambda: self._configure(config)))
+        self.view.wanted.connect(self._picture)
+        self._label = 0
+        _listen(board, self._opened, self._changed, self._moved)
+        self._opened()
+
+    def close_panel(self) -> None:
+        """Hear nothing more of the board."""
+        _deafen(self._board, self._opened, self._changed, self._moved)
+
+    def _opened(self) -> None:
+        self.view.forget_thumbnails()
+        self._moved()
+
+    def _changed(self, indices: set[int] | None = None) -> None:
+        self.view.forget_thumbnails(None if indices is None else list(indices))
+        self._moved()
+
+    def _moved(self) -> None:
+        annotation = self._board.annotation
+        self.setEnabled(annotation is not None)
+        if annotation is None:
+            from napari_medsam2.memory import BankConfig
+
+            self.view.show_rows((), BankConfig())
+            return
+        session, label, index = annotation.session, annotation.label, annotation.index
+        if label != self._label:
+            self._label = label
+            self.view.forget_thumbnails()
+        packed = session.results.packed(label, index)
+        pins = {at: wish for (one, at), wish in session.pins.items() if one == label}
+        known = {at: found.bare.confidence for at in pins if (found := session.results.packed(label, at)) is not None}
+        cards = bank_cards(() if packed is None else packed.bare.read, pins, self._board.axis, known)
+        name = session.objects[label].name if label in session.objects else ""
+        self.view.show_rows(cards, session.bank, f"{name}, {self._board.axis.title(index)}" if name else "")
+
+    def _wish(self, index: int, verb: str) -> None:
+        annotation = self._board.bench.need()
+        getattr(annotation.session, verb or "release_memory")(annotation.label, index)
+
+    def _configure(self, config: BankConfig) -> None:
+        self._board.bench.need().session.configure(config)
+        self._moved()
+
+    def _picture(self, index: int) -> None:
+        annotation = self._board.annotation
+        if annotation is not None:
+            label = annotation.label
+            _ask_picture(self._board, annotation, index, (label,), partial(self._deliver, label, index))
+
+    def _deliver(self, label: int, index: int, picture: np.ndarray) -> None:
+        if label == self._label:
+            self.view.set_thumbnail(index, picture)
+
+
+class GalleryPanel(QWidget):
+    """The images of a collection at a glance."""
+
+    def __init__(self, board: Board, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._board = board
+        self.view = Gallery(_SIDE)
+        self.order = QComboBox()
+        self.order.setToolTip("In which order the images are listed.")
+        self.order.addItem("As they are numbered", "slice")
+        self.order.addItem("Most doubtful first", "worst")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(4, 4, 4, 4)
+        column.addWidget(row(QLabel("Order"), self.order, stretch=1))
+        column.addWidget(self.view, 1)
+        self.order.currentIndexChanged.connect(lambda *_: self._changed(set()))
+        self.view.jumped.connect(lambda index: board.bench.attempt(lambda: board.bench.need().show(index)))
+        self.view.wanted.connect(self._picture)
+        _listen(board, self._opened, self._changed, self._moved)
+        self._opened()
+
+    def close_panel(self) -> None:
+        """Hear nothing more of the board."""
+        _deafen(self._board, self._opened, self._changed, self._moved)
+
+    def _opened(self) -> None:
+        self.view.forget_thumbnails()
+        self._changed(set())
+
+    def _changed(self, indices: set[int] | None = None) -> None:
+        board = self._board
+        if board.ledger is None or board.annotation is None:
+            self.view.show_rows(())
+            return
+        self.view.forget_thumbnails(indices)
+        rows = board.ledger.strip_rows(board.color_of)
+        tiles = gallery_tiles(rows, board.axis, self.order.currentData())
+        self.view.show_rows(tiles, board.annotation.index)
+
+    def _moved(self) -> None:
+        if self._board.annotation is not None:
+            self.view.set_current(self._board.annotation.index)
+
+    def _picture(self, index: int) -> None:
+        annotation = self._board.annotation
+        if annotation is not None:
+            labels = tuple(annotation.session.objects)
+            _ask_picture(self._board, annotation, index, labels, partial(self.view.set_thumbnail, index), whole=True)
+
+
+def _ask_picture(
+    board: Board,
+    annotation: Annotation,
+    index: int,
+    labels: tuple[int, ...],
+    deliver: Callable[[np.ndarray], None],
+    whole: bool = False,
+) -> None:
+    """Have a picture of a slice, with the outlines of objects, made in a thread."""
+    session = annotation.session
+    found = [(label, packed) for label in labels if (packed := session.results.packed(label, index)) is not None]
+    colors = [board.color_of(label) for label, _ in found]
+
+    def make() -> np.ndarray:
+        return _draw(session, index, [packed.unpack() for _, packed in found], colors, whole)
+
+    # Pictures that fail are left empty: the slice itself will say why when it is shown.
+    board.bench.worker.submit(make, deliver, lambda _: None, lane="io")
+
+
+def _draw(
+    session: AnnotationSession, index: int, results: list[ObjectResult], colors: list[str], whole: bool
+) -> np.ndarray:
+    box = None if whole else next((one.box for one in results if one.area), None)
+    window = surroundings(box, session.stack.slice_shape(index))
+    return thumbnail(session.stack.pixels(index), [one.mask for one in results], colors, _SIDE, window)
+
+
+def _listen(
+    board: Board,
+    opened: Callable[[], None],
+    changed: Callable[[set[int] | None], None],
+    moved: Callable[[], None],
+) -> None:
+    board.events.opened.connect(opened)
+    board.events.changed.connect(changed)
+    board.events.moved.connect(moved)
+
+
+def _deafen(
+    board: Board,
+    opened: Callable[[], None],
+    changed: Callable[[set[int] | None], None],
+    moved: Callable[[], None],
+) -> None:
+    board.events.opened.disconnect(opened)
+    board.events.changed.disconnect(changed)
+    board.events.moved.disconnect(moved)

@@ -1,0 +1,110 @@
+"""Where the work is kept, and how it leaves."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QFileDialog, QInputDialog, QPushButton, QWidget
+
+from napari_medsam2.widgets.kept import Entry, last_session, prune, sessions_folder
+from napari_medsam2.widgets.sections.parts import Section, elided, row
+
+if TYPE_CHECKING:
+    from napari_medsam2.widgets.workbench import Workbench
+
+__all__ = ["SaveSection"]
+
+
+class SaveSection(Section):
+    """The session's folder; open, save elsewhere, export."""
+
+    def __init__(self, bench: Workbench, parent: QWidget | None = None) -> None:
+        super().__init__("Save", parent)
+        self._bench = bench
+        self.where = elided()
+        self.open = QPushButton("Open…")
+        self.open.setToolTip("Go on with a session that was saved before.")
+        self.keep = QPushButton("Save as…")
+        self.keep.setToolTip("Keep this session in another folder from now on. It is saved after every step anyway.")
+        self.export = QPushButton("Export…")
+        self.export.setToolTip("Write labels, measurements or confidences for other programs.")
+        self.open.clicked.connect(lambda *_: bench.attempt(self._open))
+        self.keep.clicked.connect(lambda *_: bench.attempt(self._keep))
+        self.export.clicked.connect(lambda *_: bench.attempt(self._export))
+        self.resume = QPushButton()
+        self.resume.setVisible(False)
+        self.resume.clicked.connect(lambda *_: bench.attempt(self._resume))
+        self._last: Entry | None = None
+        self.column.addWidget(self.resume)
+        self.column.addWidget(row(self.open, self.keep, self.export))
+        self.column.addWidget(self.where)
+        bench.events.annotation.connect(self.refresh)
+        bench.events.saved.connect(self.refresh)
+        # Looking through folders takes its time on a network drive.
+        bench.worker.submit(_look, self._offer, lambda _: None, lane="io")
+        self.refresh()
+
+    def close_section(self) -> None:
+        """Hear nothing more of the workbench."""
+        self._bench.events.annotation.disconnect(self.refresh)
+        self._bench.events.saved.disconnect(self.refresh)
+
+    def refresh(self) -> None:
+        """Say where the work is."""
+        annotation = self._bench.annotation
+        self.resume.setVisible(annotation is None and self._last is not None)
+        self.keep.setEnabled(annotation is not None)
+        self.export.setEnabled(annotation is not None)
+        if annotation is None:
+            self.where.setText("Nothing is being annotated")
+        elif annotation.session.folder is None:
+            self.where.setText("In memory so far: saving begins when the image has been read")
+        else:
+            read_only = " (read-only)" if annotation.session.read_only else ""
+            self.where.setText(f"Saved after every step in {annotation.session.folder}{read_only}")
+            self.where.setToolTip(str(annotation.session.folder))
+
+    def _offer(self, last: Entry | None) -> None:
+        self._last = last
+        if last is not None:
+            day = time.strftime("%d %b %H:%M", time.localtime(last.changed))
+            self.resume.setText(f"Go on with {last.name}")
+            self.resume.setToolTip(f"The last session, of {day}: {last.folder}")
+        self.refresh()
+
+    def _resume(self) -> None:
+        if self._last is not None:
+            self._bench.open_folder(self._last.folder)
+
+    def _open(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Open a session", str(sessions_folder()))
+        if folder:
+            self._bench.open_folder(Path(folder))
+
+    def _keep(self) -> None:
+        folder, _ = QFileDialog.getSaveFileName(self, "Keep the session in a new folder", str(Path.home()))
+        if folder:
+            self._bench.save_as(Path(folder))
+
+    def _export(self) -> None:
+        from napari_medsam2.export import FORMATS
+
+        names = [f"{name}: {form.about}" for name, form in FORMATS.items()]
+        chosen, done = QInputDialog.getItem(self, "Export", "Format", names, 0, False)
+        if not done:
+            return
+        form = chosen.split(":")[0]
+        suffix = FORMATS[form].suffix
+        annotation = self._bench.need()
+        start = str(Path.home() / f"{annotation.image.name}{suffix}")
+        path, _ = QFileDialog.getSaveFileName(self, f"Export as {FORMATS[form].about}", start)
+        if path:
+            self._bench.export(Path(path), form)
+
+
+def _look() -> Entry | None:
+    """Remove kept sessions in which nothing was done, and find the last one in which something was."""
+    prune()
+    return last_session()

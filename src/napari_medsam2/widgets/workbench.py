@@ -1,0 +1,353 @@
+"""What stands behind one dock: the viewer, the threads, the model, and the annotation that is open."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal, SignalGroup
+
+from napari_medsam2.backend.deferred import DeferredBackend
+from napari_medsam2.errors import InputError
+from napari_medsam2.session import AnnotationSession
+from napari_medsam2.widgets.actions import bind
+from napari_medsam2.widgets.annotation import COMMANDS, Annotation
+from napari_medsam2.widgets.coordinates import Frame
+from napari_medsam2.widgets.keeping import Keeping
+from napari_medsam2.widgets.kept import remember
+from napari_medsam2.widgets.layer_spec import guess_axes, stack_of
+from napari_medsam2.widgets.persist import Opened, open_session
+from napari_medsam2.widgets.trouble import tell
+from napari_medsam2.widgets.views_file import image_layer, view_of, write_view
+from napari_medsam2.widgets.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+    from napari_medsam2.backend.protocol import Backend
+    from napari_medsam2.session_base import Kind
+    from napari_medsam2.widgets.views_file import LayerData
+
+__all__ = ["Workbench", "WorkbenchEvents"]
+
+
+class WorkbenchEvents(SignalGroup):
+    """What the dock listens to."""
+
+    annotation = Signal()
+    """Another annotation, or none, is open."""
+    model = Signal()
+    """Another model is chosen, or one is ready, or failed."""
+    saved = Signal()
+    """The work is kept somewhere else."""
+    said = Signal(str)
+    """A sentence for the status line."""
+
+
+class Workbench:
+    """One dock's state; the dock shows it and calls its methods.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        The viewer that the dock is in.
+    model : str
+        What to load, see `load_backend`.
+    device : str
+        Where the model works.
+    """
+
+    def __init__(self, viewer: ViewerModel, model: str = "compact", device: str = "auto") -> None:
+        self.viewer = viewer
+        self.events = WorkbenchEvents()
+        self.worker = Worker(self.trouble)
+        self.annotation: Annotation | None = None
+        self.model, self.device = model, device
+        self.model_error = ""
+        self.backend: DeferredBackend = self._deferred(model, device)
+        self._closed = False
+        self._keeping = Keeping(self.worker, self.events.saved.emit, self.trouble)
+        viewer.layers.events.removed.connect(self._layer_removed)
+        bind([viewer], self.calls())
+
+    # -- the model -------------------------------------------------------------------------------------------------
+
+    def load_model(self) -> None:
+        """Begin to load the chosen model, if it is not there; in the model's thread."""
+        backend = self.backend
+        if not backend.loaded:
+            self.worker.submit(backend.get, lambda _: self._model_ready(), self._model_failed)
+
+    def use_model(self, model: str, device: str | None = None) -> None:
+        """Choose another model, for what is annotated now as well."""
+        annotation = self.annotation
+        if annotation is not None and annotation.running.busy:
+            raise InputError("a propagation is under way; stop it (Esc) before the model is changed")
+        device = self.device if device is None else device
+        backend = self._deferred(model, device)
+        if annotation is not None:
+            annotation.session.use(backend)
+        self.model, self.device, self.backend, self.model_error = model, device, backend, ""
+        self.events.model.emit()
+        self.load_model()
+
+    def _deferred(self, model: str, device: str) -> DeferredBackend:
+        def load() -> Backend:
+            from napari_medsam2.backend import load_backend
+
+            return load_backend(model, device)
+
+        return DeferredBackend(model, load)
+
+    def _model_ready(self) -> None:
+        self.model_error = ""
+        self.events.model.emit()
+
+    def _model_failed(self, error: Exception) -> None:
+        self.model_error = str(error)
+        self.events.model.emit()
+        self.trouble(error)
+
+    # -- the annotation --------------------------------------------------------------------------------------------
+
+    def images(self) -> list[Image]:
+        """The image layers that may be annotated, the topmost last."""
+        from napari.layers import Image
+
+        return [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+
+    def annotate(
+        self,
+        image: Image,
+        axes: str | None = None,
+        *,
+        channel: int | Sequence[int] | None = None,
+        window: tuple[float, float] | None = None,
+        kind: Kind | None = None,
+    ) -> Annotation:
+        """Begin to annotate an image layer.
+
+        Parameters
+        ----------
+        image : Image
+            The layer.
+        axes : str, optional
+            A letter for each of its axes; guessed by default.
+        channel : int or sequence of int, optional
+            What the model looks at; see `ImageStack`.
+        window : (float, float), optional
+            The intensities shown to the model as black and white.
+        kind : str, optional
+            ``"stack"`` or ``"collection"``.
+
+        Raises
+        ------
+        InputError
+            If the layer cannot be annotated.
+        """
+        axes = axes or guess_axes(image)
+        frame = Frame(image, axes, self.viewer.dims)
+        if window is None and (said := image.metadata.get("window")) is not None:
+            window = tuple(said)
+        stack = stack_of(image, axes, channel=channel, window=window)
+        session = AnnotationSession(stack, backend=self.backend, kind=kind)
+        return self.open(image, frame, session)
+
+    def open(self, image: Image, frame: Frame, session: AnnotationSession) -> Annotation:
+        """Go on with a session whose image is in the viewer."""
+        self.finish()
+        annotation = Annotation(self.viewer, image, frame, session, self.worker, self.trouble)
+        self.annotation = annotation
+        annotation.events.said.connect(self.events.said.emit)
+        annotation.events.shown.connect(self._warm)
+        bind(annotation.own_layers(), self.calls())
+        for notice in session.notices:
+            self.say(notice)
+        self.load_model()
+        self._warm(annotation.index)
+        self.events.annotation.emit()
+        self._keeping.begin(annotation)
+        return annotation
+
+    def finish(self) -> None:
+        """Close what is annotated; its layers go, what was done is saved."""
+        annotation, self.annotation = self.annotation, None
+        if annotation is not None:
+            self._keeping.end(annotation)
+            annotation.close()
+            self.events.annotation.emit()
+
+    def need(self) -> Annotation:
+        """The annotation that is open; one of the active image is begun where there is none.
+
+        Raises
+        ------
+        InputError
+            If there is no image.
+        """
+        if self.annotation is not None:
+            return self.annotation
+        image = self.candidate()
+        if image is None:
+            raise InputError("there is no image to annotate; open one with File ▸ Open, or File ▸ Open Sample")
+        return self.annotate(image)
+
+    def candidate(self) -> Image | None:
+        """The image that a person most likely means: the active layer, else the topmost image."""
+        images = self.images()
+        active = self.viewer.layers.selection.active
+        return active if active in images else images[-1] if images else None
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def open_folder(self, folder: Path, image: Path | None = None, changed: bool = False) -> None:
+        """Go on with a saved session: it is opened in a thread, then its image and layers come into the viewer.
+
+        Parameters
+        ----------
+        folder : Path
+            The session's.
+        image : Path, optional
+            Where the image is now, if it was moved.
+        changed : bool
+            Go on even if the pixels of the image have changed.
+        """
+        backend = self.backend
+        self.say(f"opening {folder.name}…")
+
+        def load() -> tuple[Opened, LayerData]:
+            opened = open_session(folder, backend, image, changed)
+            try:
+                return opened, image_layer(opened.stack, opened.view)
+            except BaseException:
+                opened.session.close()
+                raise
+
+        def done(found: tuple[Opened, LayerData]) -> None:
+            self.adopt(*found)
+
+        self.worker.submit(load, done, lane="io")
+
+    def adopt(self, opened: Opened, data: LayerData) -> Annotation:
+        """Go on with a session that was opened, in a layer of its own."""
+        from napari.layers import Image, Layer
+
+        self.finish()
+        image = Layer.create(*data)
+        if not isinstance(image, Image):
+            raise InputError(f"the session's image is shown as {type(image).__name__}, not as an image")
+        self.viewer.add_layer(image)
+        frame = Frame(image, str(image.metadata.get("axes") or guess_axes(image)), self.viewer.dims)
+        annotation = self.open(image, frame, opened.session)
+        self.say(f"went on with {opened.session.folder}")
+        return annotation
+
+    def save_as(self, folder: Path) -> None:
+        """Keep the session in another folder from now on.
+
+        Raises
+        ------
+        InputError
+            If nothing is annotated, or the folder holds something or cannot be written.
+        """
+        annotation = self._open_one()
+        annotation.session.save_as(folder)
+        write_view(folder, view_of(annotation.image, annotation.frame.spec.axes))
+        remember(folder)
+        self.say(f"kept in {folder}")
+        self.events.saved.emit()
+
+    def export(self, path: Path, form: str) -> None:
+        """Write labels, or what is measured of them, for other programs; in a thread.
+
+        Parameters
+        ----------
+        path : Path
+            The file or folder.
+        form : str
+            One of `napari_medsam2.export.FORMATS`.
+        """
+        from napari_medsam2.export import export_labels
+
+        frozen = self._open_one().session.frozen()
+        self.say(f"exporting {path.name}…")
+        self.worker.submit(lambda: export_labels(path, frozen, form), lambda _: self.say(f"exported {path}"), lane="io")
+
+    def _open_one(self) -> Annotation:
+        if self.annotation is None:
+            raise InputError("nothing is being annotated; press Annotate first")
+        return self.annotation
+
+    # -- commands --------------------------------------------------------------------------------------------------
+
+    def calls(self) -> dict[str, Callable[[], None]]:
+        """What each action does; see `actions`."""
+        return {name: self._guarded(call) for name, call in COMMANDS.items()}
+
+    def _guarded(self, call: Callable[[Annotation], Any]) -> Callable[[], None]:
+        def run() -> None:
+            self.attempt(lambda: call(self.need()))
+
+        return run
+
+    def attempt(self, call: Callable[[], Any]) -> None:
+        """Do something; what goes wrong becomes a notification."""
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - whatever it is, a person must hear of it, and the window must live
+            self.trouble(error)
+
+    def say(self, text: str) -> None:
+        """Put a sentence into the status line."""
+        self.viewer.status = text
+        self.events.said.emit(text)
+
+    def trouble(self, error: Exception) -> None:
+        """Tell a person what went wrong, as a notification of napari's."""
+        tell(error)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End threads and let go of the viewer; layers stay."""
+        if self._closed:
+            return
+        self._closed = True
+        self.viewer.layers.events.removed.disconnect(self._layer_removed)
+        annotation, self.annotation = self.annotation, None
+        if annotation is not None:
+            self._keeping.end(annotation)
+            annotation.close(layers=False)
+        self.worker.close()
+        for name in self.calls():
+            self._unbind(name)
+
+    def _unbind(self, name: str) -> None:
+        from napari_medsam2.widgets.actions import ACTIONS
+
+        if ACTIONS[name].key:
+            with contextlib.suppress(KeyError, ValueError):
+                self.viewer.bind_key(ACTIONS[name].key, None)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _warm(self, index: int) -> None:
+        """Have the slice that is looked at encoded before it is clicked."""
+        annotation = self.annotation
+        if annotation is not None and self.backend.loaded and not annotation.running.busy:
+            self.worker.submit(annotation.session.warm(index), lambda _: None, lambda _: None)
+
+    def _layer_removed(self, event: Any) -> None:
+        annotation = self.annotation
+        if annotation is None:
+            return
+        if event.value is annotation.image:
+            self.finish()
+            self.say("the image was removed; what was done is saved")
+        elif event.value is annotation.masks.layer:
+            self.finish()
+            self.say("the masks were removed; what was done is saved, and can be opened again")

@@ -1,0 +1,350 @@
+"""The dock as a person uses it: real mouse and keys on a real viewer, the embedded model behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from tests.widgets.driving import click, drag, key, wait_until
+
+from napari_medsam2.widgets.dock import MedSam2Dock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from napari_medsam2.backend.protocol import Backend
+    from napari_medsam2.widgets.annotation import Annotation
+
+SCALE = (2.0, 0.5, 0.5)
+TOP = {1: (20, 20), 2: (20, 60)}
+SIDE = 16
+
+
+def image(slices: int = 12, side: int = 96) -> np.ndarray:
+    """Two bright squares on every slice but the last two."""
+    out = np.random.default_rng(0).integers(15, 35, (slices, side, side)).astype(np.uint8)
+    for top, left in TOP.values():
+        out[: slices - 2, top : top + SIDE, left : left + SIDE] = 200
+    return out
+
+
+@pytest.fixture
+def dock(
+    make_napari_viewer: Callable[..., Any], backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MedSam2Dock]:
+    # The model that all tests share, instead of one a test.
+    monkeypatch.setattr("napari_medsam2.backend.load_backend", lambda *_, **__: backend)
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1200, 800)
+    viewer.add_image(image(), name="cells", scale=SCALE, contrast_limits=(0, 255))
+    viewer.dims.set_current_step(0, 5)
+    dock = MedSam2Dock(viewer)
+    viewer.window.add_dock_widget(dock, name="Medical SAM 2", area="right")
+    wait_until(lambda: dock.bench.backend.loaded)
+    yield dock
+    dock.shut()
+
+
+def world(dock: MedSam2Dock, y: float, x: float) -> tuple[float, ...]:
+    return (dock.bench.viewer.dims.point[0], y * SCALE[1], x * SCALE[2])
+
+
+def begin(dock: MedSam2Dock) -> Annotation:
+    dock.image.start.click()
+    assert dock.bench.annotation is not None
+    wait_until(lambda: dock.bench.viewer.layers.selection.active is dock.bench.annotation.prompts.points)  # type: ignore[union-attr]
+    return dock.bench.annotation
+
+
+def settle(annotation: Annotation) -> None:
+    wait_until(lambda: not annotation.prompting.busy and not annotation.running.busy, 60)
+
+
+def is_square(mask: np.ndarray, label: int = 1) -> bool:
+    top, left = TOP[label]
+    expected = np.zeros(mask.shape, bool)
+    expected[top : top + SIDE, left : left + SIDE] = True
+    return bool(2 * (mask & expected).sum() / max(mask.sum() + expected.sum(), 1) > 0.9)
+
+
+def test_annotating_adds_layers_that_lie_where_the_image_lies(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    names = [layer.name for layer in dock.bench.viewer.layers]
+    assert names == ["cells", "cells masks", "cells boxes", "cells prompts"]
+    for layer in annotation.own_layers():
+        np.testing.assert_allclose(layer.scale, SCALE)
+    assert annotation.masks.layer.data.shape == (12, 96, 96)
+    assert dock.image.start.text() == "Finish"
+
+
+def test_a_click_gives_the_mask_in_the_labels_layer(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    click(dock.bench.viewer, world(dock, 28, 28))
+    assert len(annotation.prompts.points.data) == 1, "the click is drawn before the model has answered"
+    settle(annotation)
+    assert is_square(annotation.session.slice_labels(5) == 1)
+    np.testing.assert_array_equal(np.asarray(annotation.masks.layer.data[5]), annotation.session.slice_labels(5))
+    np.testing.assert_allclose(annotation.prompts.points.data[0], (5, 28, 28), atol=0.6)
+    prompt = annotation.session.prompts[1, 5]
+    np.testing.assert_allclose(prompt.points[0], (28, 28), atol=0.6)
+    assert prompt.labels.tolist() == [1]
+
+
+def test_ctrl_click_and_the_negative_mode_say_what_does_not_belong(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    viewer = dock.bench.viewer
+    click(viewer, world(dock, 28, 28))
+    settle(annotation)
+    click(viewer, world(dock, 28, 70), modifiers=["Ctrl"])
+    settle(annotation)
+    key(viewer, "X")
+    assert dock.prompt.negative.isChecked()
+    click(viewer, world(dock, 60, 60))
+    settle(annotation)
+    assert annotation.session.prompts[1, 5].labels.tolist() == [1, 0, 0]
+    key(viewer, "X")
+    click(viewer, world(dock, 24, 24))
+    settle(annotation)
+    assert annotation.session.prompts[1, 5].labels.tolist() == [1, 0, 0, 1]
+
+
+def test_a_drag_is_a_box_whichever_way_it_goes(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    drag(dock.bench.viewer, [world(dock, 37, 37), world(dock, 30, 25), world(dock, 18, 18)])
+    settle(annotation)
+    box = annotation.session.prompts[1, 5].box
+    assert box is not None
+    np.testing.assert_allclose(box, (18, 18, 37, 37), atol=0.8)
+    assert len(annotation.prompts.boxes.data) == 1
+    assert is_square(annotation.session.slice_labels(5) == 1)
+
+
+def test_a_box_over_the_edge_ends_at_the_edge(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    drag(dock.bench.viewer, [world(dock, 60, 60), world(dock, 80, 80), world(dock, 140, 150)])
+    settle(annotation)
+    box = annotation.session.prompts[1, 5].box
+    assert box is not None
+    assert box[2:] == (95.5, 95.5)
+
+
+def test_beside_the_image_there_is_one_sentence(dock: MedSam2Dock, notes: list[str]) -> None:
+    annotation = begin(dock)
+    click(dock.bench.viewer, world(dock, -10, 28))
+    settle(annotation)
+    assert len(notes) == 1
+    assert "outside the image" in notes[0]
+    assert not annotation.session.prompts
+
+
+def test_scribble_and_lasso(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    viewer = dock.bench.viewer
+    key(viewer, "S")
+    assert dock.prompt.tools["scribble"].isChecked()
+    drag(viewer, [world(dock, y, x) for y, x in ((24, 24), (26, 28), (30, 31), (33, 33))])
+    settle(annotation)
+    assert len(annotation.session.prompts[1, 5].points) > 2
+    key(viewer, "N")
+    key(viewer, "L")
+    ring = [(18, 58), (18, 78), (38, 78), (38, 58), (18, 58)]
+    drag(viewer, [world(dock, y, x) for y, x in ring])
+    settle(annotation)
+    mask = annotation.session.prompts[2, 5].mask
+    assert mask is not None
+    assert 320 <= mask.sum() <= 460
+    assert len(annotation.prompts.boxes.data) == 0, "the line is gone"
+
+
+def test_propagate_review_accept_and_go_on_with_keys(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    viewer = dock.bench.viewer
+    click(viewer, world(dock, 28, 28))
+    settle(annotation)
+    key(viewer, "G")
+    settle(annotation)
+    assert is_square(np.asarray(annotation.masks.layer.data[2]) == 1)
+    assert is_square(np.asarray(annotation.masks.layer.data[8]) == 1)
+    assert not np.asarray(annotation.masks.layer.data[11]).any()
+    worst = annotation.session.review()
+    key(viewer, "W")
+    wait_until(lambda: annotation.index == worst[0].index)
+    key(viewer, "A")
+    wait_until(lambda: annotation.index == worst[1].index)
+    assert annotation.session.marks[1, worst[0].index] == "accepted"
+    key(viewer, "R")
+    assert annotation.session.marks[1, worst[1].index] == "rejected"
+    assert not np.asarray(annotation.masks.layer.data[worst[1].index]).any()
+
+
+def test_escape_discards_what_was_prompted_since_the_last_accept(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    viewer = dock.bench.viewer
+    click(viewer, world(dock, 28, 28))
+    settle(annotation)
+    key(viewer, "G")
+    settle(annotation)
+    viewer.dims.set_current_step(0, 7)
+    before = annotation.session.slice_labels(7)
+    for y in (24, 30):
+        click(viewer, world(dock, y, 66))
+        settle(annotation)
+    assert (annotation.session.slice_labels(7) != before).any()
+    key(viewer, "Esc")
+    np.testing.assert_array_equal(annotation.session.slice_labels(7), before)
+    assert (1, 7) not in annotation.session.prompts
+    assert len(annotation.prompts.points.data) == 1
+    click(viewer, world(dock, 24, 66))
+    settle(annotation)
+    key(viewer, "Return")
+    assert annotation.session.marks[1, 7] == "accepted"
+
+
+def test_a_brush_stroke_is_one_step_and_undo_has_one_order(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    viewer = dock.bench.viewer
+    click(viewer, world(dock, 28, 28))
+    settle(annotation)
+    steps = len(annotation.session.history)
+    key(viewer, "B")
+    annotation.masks.layer.brush_size = 5
+    drag(viewer, [world(dock, 70, x) for x in (20, 30, 40, 50)])
+    settle(annotation)
+    assert len(annotation.session.history) == steps + 1
+    labels = annotation.session.slice_labels(5)
+    assert labels[70, 25] == labels[28, 28] == 1
+    np.testing.assert_array_equal(np.asarray(annotation.masks.layer.data[5]), labels)
+    key(viewer, "E")
+    drag(viewer, [world(dock, 70, x) for x in (20, 24)])
+    settle(annotation)
+    assert annotation.session.slice_labels(5)[70, 20] == 0
+    key(viewer, "Ctrl+Z")
+    assert annotation.session.slice_labels(5)[70, 20] == 1
+    key(viewer, "Ctrl+Z")
+    assert annotation.session.slice_labels(5)[70, 25] == 0
+    assert np.asarray(annotation.masks.layer.data[5])[70, 25] == 0
+    key(viewer, "Ctrl+Z")
+    assert not annotation.session.prompts
+    assert not len(annotation.prompts.points.data)
+    for _ in range(3):
+        key(viewer, "Ctrl+Shift+Z")
+    assert annotation.session.slice_labels(5)[70, 20] == 0
+    assert annotation.session.slice_labels(5)[70, 40] == 1
+
+
+def test_points_are_moved_and_deleted_with_napari_s_own_tools(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    viewer = dock.bench.viewer
+    for y in (24, 32):
+        click(viewer, world(dock, y, 28))
+        settle(annotation)
+    points = annotation.prompts.points
+    points.mode = "select"
+    drag(viewer, [world(dock, 32, 28), world(dock, 32, 40), world(dock, 32, 67)])
+    settle(annotation)
+    np.testing.assert_allclose(annotation.session.prompts[1, 5].points[1], (32, 67), atol=1.2)
+    points.selected_data = {0}
+    points.remove_selected()
+    settle(annotation)
+    assert len(annotation.session.prompts[1, 5].points) == 1
+    assert is_square(annotation.session.slice_labels(5) == 1, 2)
+    points.selected_data = {0}
+    points.remove_selected()
+    settle(annotation)
+    assert not annotation.session.prompts
+    assert not annotation.session.slice_labels(5).any()
+
+
+def test_in_three_dimensions_prompts_are_refused_with_a_sentence(dock: MedSam2Dock, notes: list[str]) -> None:
+    annotation = begin(dock)
+    viewer = dock.bench.viewer
+    viewer.dims.order = (1, 0, 2)
+    click(viewer, (5.0, 14.0, 14.0))
+    viewer.dims.order = (0, 1, 2)
+    assert len(notes) == 1
+    assert "order" in notes[0]
+    assert not annotation.session.prompts
+
+
+def test_the_first_key_begins(dock: MedSam2Dock) -> None:
+    key(dock.bench.viewer, "P")
+    assert dock.bench.annotation is not None
+    assert dock.bench.annotation.tools.tool == "prompt"
+
+
+def test_without_an_image_there_is_one_sentence(dock: MedSam2Dock, notes: list[str]) -> None:
+    dock.bench.viewer.layers.clear()
+    key(dock.bench.viewer, "P")
+    assert notes == ["There is no image to annotate; open one with File ▸ Open, or File ▸ Open Sample"]
+    assert not dock.image.start.isEnabled()
+
+
+@pytest.mark.parametrize("which", ["image", "masks"])
+def test_a_deleted_layer_ends_the_work_without_a_trace(dock: MedSam2Dock, which: str) -> None:
+    annotation = begin(dock)
+    viewer = dock.bench.viewer
+    click(viewer, world(dock, 28, 28))
+    dock.propagate.go.click()
+    viewer.layers.remove(annotation.image if which == "image" else annotation.masks.layer)
+    assert dock.bench.annotation is None
+    names = {layer.name for layer in viewer.layers}
+    assert names == (set() if which == "image" else {"cells"})
+
+
+def test_prompt_layers_that_were_deleted_come_back(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    viewer = dock.bench.viewer
+    click(viewer, world(dock, 28, 28))
+    settle(annotation)
+    viewer.layers.remove(annotation.prompts.points)
+    viewer.layers.remove(annotation.prompts.boxes)
+    key(viewer, "P")
+    assert len(annotation.prompts.points.data) == 1
+    click(viewer, world(dock, 32, 30))
+    settle(annotation)
+    assert len(annotation.session.prompts[1, 5].points) == 2
+
+
+def test_renamed_layers_work_on(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    for number, layer in enumerate(annotation.own_layers()):
+        layer.name = f"something {number}"
+    click(dock.bench.viewer, world(dock, 28, 28))
+    settle(annotation)
+    assert is_square(annotation.session.slice_labels(5) == 1)
+
+
+def test_a_locked_object_is_neither_prompted_nor_painted(dock: MedSam2Dock, notes: list[str]) -> None:
+    annotation = begin(dock)
+    viewer = dock.bench.viewer
+    click(viewer, world(dock, 28, 28))
+    settle(annotation)
+    before = annotation.session.slice_labels(5)
+    annotation.lock(1, True)
+    click(viewer, world(dock, 60, 60))
+    assert "locked" in notes[0]
+    annotation.masks.layer.selected_label = 9
+    viewer.layers.selection.active = annotation.masks.layer
+    annotation.masks.layer.mode = "paint"
+    drag(viewer, [world(dock, 28, 28), world(dock, 28, 50)])
+    settle(annotation)
+    after = annotation.session.slice_labels(5)
+    np.testing.assert_array_equal(after == 1, before == 1)
+    assert (after == 9).any()
+
+
+def test_finishing_leaves_the_image_alone(dock: MedSam2Dock) -> None:
+    begin(dock)
+    dock.image.start.click()
+    assert [layer.name for layer in dock.bench.viewer.layers] == ["cells"]
+    assert dock.bench.annotation is None
+    assert dock.image.start.text() == "Annotate"
+
+
+@pytest.fixture
+def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is said in notifications."""
+    said: list[str] = []
+    monkeypatch.setattr("napari.utils.notifications.show_warning", lambda text: said.append(text))
+    return said
