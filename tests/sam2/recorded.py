@@ -27,7 +27,7 @@ def thin_stills(answers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def thin(key: str, value: np.ndarray) -> np.ndarray:
     if key.endswith("/logits"):
-        return value[..., ::2, ::2]
+        return value[..., ::STEP, ::STEP]
     if value.ndim == 4:
         step = value.shape[-1] // 8
         return value[:, ::8, ::step, ::step]

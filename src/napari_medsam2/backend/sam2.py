@@ -241,7 +241,7 @@ class Sam2Backend:
             coordinates = torch.stack([placed[i][0] for i in rows]).to(self.device)
             labels = torch.stack([placed[i][1] for i in rows]).to(self.device)
             masks = (
-                torch.stack([low_logits(prompts[i].previous, low).to(self.device) for i in rows]) if refined else None
+                torch.stack([low_logits(prompts[i].previous, low) for i in rows]).to(self.device) if refined else None
             )
             coarse = None if context is None else context.coarse[rows]
             parts.append(self._decode(own.take(rows), coarse, coordinates, labels, masks))
