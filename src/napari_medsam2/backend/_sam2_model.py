@@ -223,13 +223,19 @@ def filled(
     InputError
         If tensors are missing, left over, of another size, or not finite.
     """
-    try:
+
+    def build() -> Any:
         model: Any = Sam2VideoModel(config)
+        if replace is not None:
+            replace(model)
+        return model
+
+    try:
+        # Without numbers at first, which costs nothing.
+        with torch.device("meta"):
+            own = build().state_dict()
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError, IndexError) as error:
         raise InputError(f"no network can be built from {where}: {error}") from error
-    if replace is not None:
-        replace(model)
-    own = model.state_dict()
     missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     misfit = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
     if missing or surplus or misfit:
@@ -242,6 +248,7 @@ def filled(
     broken = next((k for k, v in state.items() if not v.isfinite().all()), None)
     if broken is not None:
         raise InputError(f"{where} holds NaN or infinity in {broken}; get the file again")
+    model = build()
     model.load_state_dict(state)
     return model.eval()
 
