@@ -81,7 +81,7 @@ def _pickled(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
-        if "global" in str(error) or "Unsupported class" in str(error):
+        if "GLOBAL" in str(error) or "Unsupported class" in str(error):
             raise InputError(
                 f"{path} holds more than numbers, and opening it could run code, so it was not opened; "
                 "get the weights as a state dict or as safetensors"
