@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
 
 from napari_medsam2.widgets.actions import tooltip
@@ -15,12 +14,13 @@ from napari_medsam2.widgets.review_bar import ReviewBar
 from napari_medsam2.widgets.review_strip import ReviewStrip
 from napari_medsam2.widgets.rows.bank import bank_cards
 from napari_medsam2.widgets.rows.gallery import gallery_tiles
-from napari_medsam2.widgets.rows.strip import Mark
 from napari_medsam2.widgets.rows.thumbnail import surroundings, thumbnail
 from napari_medsam2.widgets.sections.parts import MAC, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import numpy as np
 
     from napari_medsam2.memory import BankConfig
     from napari_medsam2.results import ObjectResult
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BankPanel", "GalleryPanel", "ReviewPanel"]
 
-_SEEN = Mark.PROMPTED | Mark.CORRECTED | Mark.ACCEPTED | Mark.EDITED
-"""What a person made, or has looked at."""
 _SIDE = 112
 """Pixels of a picture in the gallery and the bank."""
 
@@ -87,11 +85,7 @@ class ReviewPanel(QWidget):
         packed = annotation.session.results.packed(label, index)
         read = () if packed is None else packed.bare.read
         self.strip.set_bank({label: [one.index for one in read]})
-        left = total = 0
-        for one in ledger.strip_rows(self._board.color_of):
-            known = ~np.isnan(one.confidence) & (one.marks & (Mark.PROMPTED | Mark.CORRECTED) == 0)
-            total += int(known.sum())
-            left += int((known & (one.marks & _SEEN == 0)).sum())
+        left, total = ledger.to_review()
         confidence = None if packed is None else packed.bare.confidence
         self.bar.show_state(left, total, confidence, packed is not None, annotation.can_go_back)
 

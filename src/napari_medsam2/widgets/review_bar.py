@@ -95,7 +95,7 @@ class ReviewBar(QWidget):
         else:
             text = f"{left:,} of {total:,} to review"
         if confidence is not None:
-            text += f", this one {confidence:.2f}"
+            text += f"; confidence here {confidence:.2f}"
         self._status.setText(text)
 
     @property

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QFileDialog, QInputDialog, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
 
+from napari_medsam2.widgets.export_dialog import ExportDialog
 from napari_medsam2.widgets.kept import Entry, last_session, prune, sessions_folder
 from napari_medsam2.widgets.sections.parts import Section, elided, row
 
@@ -37,6 +38,7 @@ class SaveSection(Section):
         self.resume.setVisible(False)
         self.resume.clicked.connect(lambda *_: bench.attempt(self._resume))
         self._last: Entry | None = None
+        self._dialog: ExportDialog | None = None
         self.column.addWidget(self.resume)
         self.column.addWidget(row(self.open, self.keep, self.export))
         self.column.addWidget(self.where)
@@ -48,6 +50,8 @@ class SaveSection(Section):
 
     def close_section(self) -> None:
         """Hear nothing more of the workbench."""
+        if self._dialog is not None:
+            self._dialog.close()
         self._bench.events.annotation.disconnect(self.refresh)
         self._bench.events.saved.disconnect(self.refresh)
 
@@ -63,8 +67,8 @@ class SaveSection(Section):
             self.where.setText("In memory so far: saving begins when the image has been read")
         else:
             read_only = " (read-only)" if annotation.session.read_only else ""
-            self.where.setText(f"Saved after every step in {annotation.session.folder}{read_only}")
-            self.where.setToolTip(str(annotation.session.folder))
+            self.where.setText(f"Saved after every step: {annotation.session.folder.name}{read_only}")
+            self.where.setToolTip(f"Saved after every step in {annotation.session.folder}")
 
     def _offer(self, last: Entry | None) -> None:
         self._last = last
@@ -89,19 +93,9 @@ class SaveSection(Section):
             self._bench.save_as(Path(folder))
 
     def _export(self) -> None:
-        from napari_medsam2.export import FORMATS
-
-        names = [f"{name}: {form.about}" for name, form in FORMATS.items()]
-        chosen, done = QInputDialog.getItem(self, "Export", "Format", names, 0, False)
-        if not done:
-            return
-        form = chosen.split(":")[0]
-        suffix = FORMATS[form].suffix
-        annotation = self._bench.need()
-        start = str(Path.home() / f"{annotation.image.name}{suffix}")
-        path, _ = QFileDialog.getSaveFileName(self, f"Export as {FORMATS[form].about}", start)
-        if path:
-            self._bench.export(Path(path), form)
+        if self._dialog is None:
+            self._dialog = ExportDialog(self._bench, self)
+        self._dialog.offer()
 
 
 def _look() -> Entry | None:
