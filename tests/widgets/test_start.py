@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.screens.stage import HEIGHT, WIDTH, Stage
+from tests.widgets.driving import wait_until
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.widgets.start import open_window
@@ -38,7 +39,8 @@ def test_a_fresh_window_has_the_sample_and_the_dock_and_nothing_needs_scrolling(
     assert "Press Annotate" in stage.dock.next_step.text.text()
     stage.press(stage.dock.image.start)
     area = stage.dock.next_step.parentWidget().parentWidget().parentWidget()
-    assert area.verticalScrollBar().maximum() == 0, "all sections are seen at 1366 × 768"
+    # All sections are seen at 1366 × 768, once the panels have their place.
+    wait_until(lambda: area.verticalScrollBar().maximum() == 0)
     for section in stage.dock.sections[1:]:
         assert section.minimumSizeHint().width() <= section.width(), f"{section.title()} is cut off"
     stage.click(5, 38)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
-from tests.widgets.driving import click, key, wait_until
+from tests.widgets.driving import click, drag, key, wait_until
 from tests.widgets.test_dock import SIDE, TOP, begin, dock, is_square, notes, settle, world
 
 from napari_medsam2.errors import InputError
@@ -56,7 +56,7 @@ def test_a_labels_layer_is_imported_from_the_dock_to_be_reviewed_and_corrected(d
     # The likeliest wrong one first: the only mask that is unlike its neighbours.
     key(viewer, "W")
     wait_until(lambda: (annotation.label, annotation.index) == (1, 6))
-    click(viewer, world(dock, 28, 28))
+    drag(viewer, [world(dock, 19, 19), world(dock, 30, 25), world(dock, 36, 36)])
     settle(annotation)
     assert is_square(annotation.session.slice_labels(6) == 1)
     key(viewer, "Shift+G")

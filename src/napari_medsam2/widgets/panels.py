@@ -186,7 +186,7 @@ class GalleryPanel(QWidget):
         column.setContentsMargins(4, 4, 4, 4)
         column.addWidget(row(QLabel("Order"), self.order, stretch=1))
         column.addWidget(self.view, 1)
-        self.order.currentIndexChanged.connect(lambda *_: self._changed(set()))
+        self.order.currentIndexChanged.connect(self._order_chosen)
         self.view.jumped.connect(lambda index: board.bench.attempt(lambda: board.bench.need().show(index)))
         self.view.wanted.connect(self._picture)
         _listen(board, self._opened, self._changed, self._moved)
@@ -213,6 +213,10 @@ class GalleryPanel(QWidget):
     def _moved(self) -> None:
         if self._board.annotation is not None:
             self.view.set_current(self._board.annotation.index)
+
+    def _order_chosen(self, _: int) -> None:
+        self._changed(set())
+        self.view.show_first()
 
     def _picture(self, index: int) -> None:
         annotation = self._board.annotation

@@ -75,7 +75,7 @@ _LONG = 18
 
 _TOOLS = {
     "scribble": "Draw a line over {name}; with Ctrl, over what is not.",
-    "lasso": "Draw around {name} with the button held down.",
+    "lasso": "Draw around {name} with the button held down; Ctrl cuts out.",
     "paint": "Paint what is missing of {name}. E erases, P: back to clicks.",
     "erase": "Erase what is too much of {name}. B paints, P: back to clicks.",
 }
@@ -105,7 +105,9 @@ def _prompting(now: Situation) -> str:
         return "Corrected. Correct more, or press Shift+G to carry corrections on."
     if now.negative and now.tool in ("prompt", "scribble"):
         return f"Click what does not belong to {name}. X goes back to what does."
-    if now.tool in _TOOLS and not (now.prompted and now.tool == "lasso"):
+    if now.tool == "lasso" and now.prompted and not now.carried and now.slices > 1:
+        return f"Draw around more of {name}; Ctrl cuts out. G carries it {there}."
+    if now.tool in _TOOLS and not (now.tool in ("lasso", "scribble") and now.left):
         done = " G carries it on." if now.prompted and now.slices > 1 and not now.carried else ""
         return _TOOLS[now.tool].format(name=name) + done
     if not now.seeded and not now.carried:

@@ -42,18 +42,21 @@ class SaveSection(Section):
         self.column.addWidget(self.resume)
         self.column.addWidget(row(self.open, self.keep, self.export))
         self.column.addWidget(self.where)
-        bench.events.annotation.connect(self.refresh)
+        bench.events.annotation.connect(self._opened)
         bench.events.saved.connect(self.refresh)
-        # Looking through folders takes its time on a network drive.
-        bench.worker.submit(_look, self._offer, lambda _: None, lane="io")
+        self.look()
         self.refresh()
 
     def close_section(self) -> None:
         """Hear nothing more of the workbench."""
         if self._dialog is not None:
             self._dialog.close()
-        self._bench.events.annotation.disconnect(self.refresh)
+        self._bench.events.annotation.disconnect(self._opened)
         self._bench.events.saved.disconnect(self.refresh)
+
+    def look(self) -> None:
+        """Look for the last session, in a thread: folders take their time on a network drive."""
+        self._bench.worker.submit(_look, self._offer, lambda _: None, lane="io")
 
     def refresh(self) -> None:
         """Say where the work is."""
@@ -69,6 +72,12 @@ class SaveSection(Section):
             read_only = " (read-only)" if annotation.session.read_only else ""
             self.where.setText(f"Saved after every step: {annotation.session.folder.name}{read_only}")
             self.where.setToolTip(f"Saved after every step in {annotation.session.folder}")
+
+    def _opened(self) -> None:
+        if self._bench.annotation is None:
+            # The one that has just been finished can be gone on with as well.
+            self.look()
+        self.refresh()
 
     def _offer(self, last: Entry | None) -> None:
         self._last = last
