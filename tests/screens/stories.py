@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QPoint
+from qtpy.QtWidgets import QDialog
 from tests.screens.stage import Stage
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _outline(mask: np.ndarray, corners: int = 14) -> list[tuple[float, float]]:
     from napari_medsam2._outlines import outlines
 
     line = max(outlines(mask), key=len) - 0.5
-    return [tuple(map(float, line[i])) for i in np.linspace(0, len(line) - 1, corners).astype(int)]
+    return [(float(line[i, 0]), float(line[i, 1])) for i in np.linspace(0, len(line) - 1, corners).astype(int)]
 
 
 def _stroke(mask: np.ndarray) -> list[tuple[float, float]]:
@@ -170,6 +171,11 @@ def _export(stage: Stage, path: Path, name: str) -> None:
     stage.until(path.exists)
 
 
+def _close(dialog: QDialog | None) -> None:
+    assert dialog is not None
+    dialog.close()
+
+
 def objects(folder: Path | None) -> str:
     """Many objects: the table, its menu, split and merge."""
     stage = Stage(folder, "nuclei-3d")
@@ -186,7 +192,7 @@ def objects(folder: Path | None) -> str:
     menu = stage.dock.objects.table.menu()
     menu.popup(stage.dock.objects.table.mapToGlobal(QPoint(-40, 40)))
     stage.rest()
-    split = next(action for action in menu.actions() if action.menu())
+    split: Any = next(action for action in menu.actions() if action.text() == "Split")
     menu.setActiveAction(split)
     split.menu().popup(menu.mapToGlobal(QPoint(-200, menu.actionGeometry(split).top())))
     stage.shot("objects-02-menu")
@@ -195,21 +201,21 @@ def objects(folder: Path | None) -> str:
     stage.rest()
     stage.dock.show_help()
     stage.shot("help-dark")
-    stage.dock._help.close()
+    _close(stage.dock._help)
     stage.dock.model.choose.click()
     stage.rest(1.5)
     stage.shot("models-dark")
-    stage.dock._dialog.close()
+    _close(stage.dock._dialog)
     stage.viewer.theme = "light"
     stage.rest()
     stage.shot("objects-03-light")
     stage.dock.show_help()
     stage.shot("help-light")
-    stage.dock._help.close()
+    _close(stage.dock._help)
     stage.dock.model.choose.click()
     stage.rest(0.5)
     stage.shot("models-light")
-    stage.dock._dialog.close()
+    _close(stage.dock._dialog)
     stage.close()
     return "pictures only"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from PIL import Image
+from qtpy.QtWidgets import QScrollArea
 from tests.screens.stage import HEIGHT, WIDTH, Stage
 from tests.widgets.driving import wait_until
 
@@ -38,7 +39,8 @@ def test_a_fresh_window_has_the_sample_and_the_dock_and_nothing_needs_scrolling(
     assert stage.viewer.dims.current_step[0] == 15, "the middle, where there is something to see"
     assert "Press Annotate" in stage.dock.next_step.text.text()
     stage.press(stage.dock.image.start)
-    area = stage.dock.next_step.parentWidget().parentWidget().parentWidget()
+    area = stage.dock.findChild(QScrollArea, "medsam2-sections")
+    assert isinstance(area, QScrollArea)
     # All sections are seen at 1366 × 768, once the panels have their place.
     wait_until(lambda: area.verticalScrollBar().maximum() == 0)
     for section in stage.dock.sections[1:]:

@@ -79,6 +79,7 @@ class MedSam2Dock(QWidget):
         for section in self.sections:
             column.addWidget(section)
         area = _Scrolled()
+        area.setObjectName("medsam2-sections")
         area.setWidget(inner)
         area.setWidgetResizable(True)
         area.setFrameShape(QScrollArea.Shape.NoFrame)
