@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QPoint
-from qtpy.QtWidgets import QDialog
 from tests.screens.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qtpy.QtWidgets import QDialog
+
 __all__ = ["STORIES"]
+
+_LARGE = 60
+"""Pixels of a mask that a person would correct."""
 
 
 def _reference(stage: Stage) -> np.ndarray:
@@ -95,7 +99,11 @@ def stack(folder: Path | None, sample: str = "nuclei-3d") -> str:
     stage.rest()
     stage.shot("stack-09-next-worst")
     true = {number + 1: reference == cell for number, cell in enumerate(cells)}
-    _review(stage, true)
+    for _ in range(2):
+        stage.key("A")
+        stage.rest()
+    _jump_to_worst(stage, true)
+    _correct(stage, true)
     stage.shot("stack-10-painted")
     stage.key("Shift+G")
     stage.rest()
@@ -128,21 +136,48 @@ def _review(stage: Stage, true: dict[int, np.ndarray], most: int = 12) -> None:
         mask = np.zeros(right.shape, bool) if found is None else found.mask
         dice = 2 * (right & mask).sum() / max(right.sum() + mask.sum(), 1)
         # Tips are a matter of opinion; what is large and half wrong is not.
-        if right.sum() > 60 and 0.1 < dice < 0.85:
-            more, less = right & ~mask, mask & ~right
-            if more.any():
-                stage.key("B")
-                annotation.masks.layer.brush_size = 2
-                _fill(stage, more)
-            if less.any():
-                stage.key("E")
-                annotation.masks.layer.brush_size = 2
-                _fill(stage, less)
+        if right.sum() > _LARGE and 0.1 < dice < 0.85:
+            _correct(stage, true)
             return
         stage.key("R" if mask.any() and not right.any() else "A")
         if not right.any() and mask.any():
             stage.key("W")
         stage.rest()
+
+
+def _mask(stage: Stage, label: int, index: int) -> np.ndarray:
+    found = stage.annotation.session.results.get(label, index)
+    return np.zeros(stage.annotation.session.stack.slice_shape(index), bool) if found is None else found.mask
+
+
+def _jump_to_worst(stage: Stage, true: dict[int, np.ndarray]) -> None:
+    """Go where a person who looks through the slices would see the largest mistake, with a click on the strip."""
+    shares = {}
+    for label, right in true.items():
+        for index in range(len(right)):
+            mask = _mask(stage, label, index)
+            if (
+                right[index].sum() > _LARGE
+                and mask.sum() > _LARGE / 2
+                and (label, index) not in stage.annotation.session.prompts
+            ):
+                shares[label, index] = 2 * (right[index] & mask).sum() / (right[index].sum() + mask.sum())
+    label, index = min(shares, key=lambda at: shares[at])
+    stage.clicks += 1
+    stage.review.strip.jumped.emit(label, index)
+    stage.rest()
+
+
+def _correct(stage: Stage, true: dict[int, np.ndarray]) -> None:
+    """Paint what is missing, erase what is too much."""
+    annotation = stage.annotation
+    label, index = annotation.label, annotation.index
+    right, mask = true[label][index], _mask(stage, label, index)
+    for tool, area in (("B", right & ~mask), ("E", mask & ~right)):
+        if area.any():
+            stage.key(tool)
+            annotation.masks.layer.brush_size = 2
+            _fill(stage, area)
 
 
 def _fill(stage: Stage, area: np.ndarray) -> None:

@@ -48,7 +48,7 @@ def test_a_fresh_window_has_the_sample_and_the_dock_and_nothing_needs_scrolling(
     stage.click(5, 38)
     assert stage.annotation.session.slice_labels(15)[5, 38] == 1
     assert stage.clicks == 2
-    assert "G carries it through the stack" in stage.dock.next_step.text.text()
+    wait_until(lambda: "G carries it through the stack" in stage.dock.next_step.text.text())
     assert "confidence" in stage.dock.next_step.said.whole()
     stage.shot("picture")
     taken = Image.open(tmp_path / "picture.png")

@@ -83,7 +83,7 @@ class ReviewPanel(QWidget):
         label, index = annotation.label, annotation.index
         self.strip.set_current(label or None, index)
         packed = annotation.session.results.packed(label, index)
-        read = () if packed is None else packed.bare.read
+        read = () if packed is None else packed.read
         self.strip.set_bank({label: [one.index for one in read]})
         left, total = ledger.to_review()
         confidence = None if packed is None else packed.bare.confidence
@@ -148,7 +148,7 @@ class BankPanel(QWidget):
         packed = session.results.packed(label, index)
         pins = {at: wish for (one, at), wish in session.pins.items() if one == label}
         known = {at: found.bare.confidence for at in pins if (found := session.results.packed(label, at)) is not None}
-        cards = bank_cards(() if packed is None else packed.bare.read, pins, self._board.axis, known)
+        cards = bank_cards(() if packed is None else packed.read, pins, self._board.axis, known)
         name = session.objects[label].name if label in session.objects else ""
         self.view.show_rows(cards, session.bank, f"{name}, {self._board.axis.title(index)}" if name else "")
 
