@@ -181,18 +181,19 @@ def _correct(stage: Stage, true: dict[int, np.ndarray]) -> None:
 
 
 def _fill(stage: Stage, area: np.ndarray) -> None:
-    """Go over an area with the brush, once over each of its pieces."""
+    """Go over an area with the brush, along every other row of its pieces."""
     from scipy.ndimage import label as parts
 
     pieces, count = parts(area)
     for number in range(1, count + 1):
-        where = np.argwhere(pieces == number)
-        if len(where) < 4:
+        piece = pieces == number
+        if piece.sum() < 8:
             continue
-        # There and back, row by row, as a hand does.
-        rows = [where[where[:, 0] == y] for y in np.unique(where[:, 0])]
-        line = [spot for turn, row in enumerate(rows) for spot in (row[[0, -1]] if turn % 2 == 0 else row[[-1, 0]])]
-        stage.drag([(float(y), float(x)) for y, x in line])
+        for y in np.flatnonzero(piece.any(1))[::2]:
+            runs, many = parts(piece[y])
+            for run in range(1, many + 1):
+                where = np.flatnonzero(runs == run)
+                stage.drag([(float(y), float(where[0])), (float(y), float(where[-1]))])
 
 
 def _export(stage: Stage, path: Path, name: str) -> None:
