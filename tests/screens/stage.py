@@ -27,7 +27,7 @@ __all__ = ["HEIGHT", "WIDTH", "Stage"]
 
 WIDTH, HEIGHT = 1366, 768
 """Pixels of the screen: those of a small laptop."""
-_LARGEST = 140_000
+_LARGEST = 90_000
 """Bytes of a picture in all its colours."""
 
 

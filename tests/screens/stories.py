@@ -151,18 +151,14 @@ def _mask(stage: Stage, label: int, index: int) -> np.ndarray:
 
 
 def _jump_to_worst(stage: Stage, true: dict[int, np.ndarray]) -> None:
-    """Go where a person who looks through the slices would see the largest mistake, with a click on the strip."""
-    shares = {}
+    """Go where a person who looks through the slices sees most of an object missing, with a click on the strip."""
+    missing = {}
     for label, right in true.items():
         for index in range(len(right)):
             mask = _mask(stage, label, index)
-            if (
-                right[index].sum() > _LARGE
-                and mask.sum() > _LARGE / 2
-                and (label, index) not in stage.annotation.session.prompts
-            ):
-                shares[label, index] = 2 * (right[index] & mask).sum() / (right[index].sum() + mask.sum())
-    label, index = min(shares, key=lambda at: shares[at])
+            if mask.sum() > _LARGE / 2 and (label, index) not in stage.annotation.session.prompts:
+                missing[label, index] = int((right[index] & ~mask).sum()) - int((mask & ~right[index]).sum())
+    label, index = max(missing, key=lambda at: missing[at])
     stage.clicks += 1
     stage.review.strip.jumped.emit(label, index)
     stage.rest()
