@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_medsam2.widgets import docks
@@ -16,6 +16,7 @@ from napari_medsam2.widgets.models import ModelsDialog
 from napari_medsam2.widgets.panels import BankPanel, GalleryPanel, ReviewPanel
 from napari_medsam2.widgets.sections.image import ImageSection
 from napari_medsam2.widgets.sections.model import ModelSection
+from napari_medsam2.widgets.sections.next_step import NextStep
 from napari_medsam2.widgets.sections.objects import ObjectsSection
 from napari_medsam2.widgets.sections.prompt import PromptSection
 from napari_medsam2.widgets.sections.propagate import PropagateSection
@@ -30,8 +31,21 @@ if TYPE_CHECKING:
 
 __all__ = ["MedSam2Dock"]
 
+
+class _Scrolled(QScrollArea):
+    """Scrolls up and down only: never narrower than what is in it."""
+
+    def minimumSizeHint(self) -> QSize:
+        """As wide as the sections and the bar beside them."""
+        inner, bar = self.widget(), self.verticalScrollBar()
+        wide = inner.minimumSizeHint().width() if inner is not None else 0
+        return QSize(max(wide + bar.sizeHint().width(), _WIDTH), 200)
+
+
 _WIDTH = 310
-"""Pixels: all buttons with their words."""
+"""Pixels, at least."""
+_LAID_OUT = 60
+"""Milliseconds until new panels have their place."""
 
 
 class MedSam2Dock(QWidget):
@@ -56,15 +70,16 @@ class MedSam2Dock(QWidget):
         self.prompt = PromptSection(self.bench, self.hover)
         self.propagate = PropagateSection(self.bench)
         self.save = SaveSection(self.bench)
-        self.sections = (self.image, self.model, self.objects, self.prompt, self.propagate, self.save)
+        self.next_step = NextStep(self.board)
+        self.sections = (self.next_step, self.image, self.model, self.objects, self.prompt, self.propagate, self.save)
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(4, 4, 4, 4)
         column.setSpacing(5)
         for section in self.sections:
             column.addWidget(section)
-        column.addStretch(1)
-        area = QScrollArea()
+        area = _Scrolled()
+        area.setObjectName("medsam2-sections")
         area.setWidget(inner)
         area.setWidgetResizable(True)
         area.setFrameShape(QScrollArea.Shape.NoFrame)
@@ -72,7 +87,6 @@ class MedSam2Dock(QWidget):
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(area)
-        self.setMinimumWidth(_WIDTH)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         bench = self.bench
         self.destroyed.connect(lambda *_: bench.close())
@@ -114,6 +128,8 @@ class MedSam2Dock(QWidget):
         annotation = self.bench.annotation
         if window is None or annotation is None or self._panels:
             return
+        canvas = getattr(getattr(window, "_qt_viewer", None), "canvas", None)
+        before = canvas.native.size() if canvas is not None else QSize()
         review, bank = ReviewPanel(self.board), BankPanel(self.board)
         self._panels = [review, bank]
         main = getattr(window, "_qt_window", None)
@@ -121,14 +137,23 @@ class MedSam2Dock(QWidget):
             # The column on the right keeps its height: the review strip lies under image and layers only.
             main.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea)
         window.add_dock_widget(review, name="Review", area="bottom")
-        window.add_dock_widget(bank, name="Memory bank", area="right", tabify=True)
+        window.add_dock_widget(bank, name="Memory bank", area="right", tabify=True, add_vertical_stretch=False)
         if annotation.session.kind == "collection":
             gallery = GalleryPanel(self.board)
             self._panels.append(gallery)
-            window.add_dock_widget(gallery, name="Images", area="right", tabify=True)
+            window.add_dock_widget(gallery, name="Images", area="right", tabify=True, add_vertical_stretch=False)
         parent = self.parentWidget()
         if parent is not None:
             parent.raise_()
+        if canvas is not None:
+            QTimer.singleShot(_LAID_OUT, self, lambda: self._shrink(before, canvas.native.size()))
+
+    def _shrink(self, before: QSize, after: QSize) -> None:
+        """Show as much of the image as before the panels took some of the canvas."""
+        if not self._shut and before.height() > 0 and before.width() > 0:
+            share = min(after.height() / before.height(), after.width() / before.width())
+            if share < 1:
+                self.bench.viewer.scene.camera.zoom *= share
 
     def _opened(self) -> None:
         if self.bench.annotation is not None:
