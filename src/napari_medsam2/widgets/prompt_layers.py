@@ -71,6 +71,7 @@ class PromptLayers:
         self._viewer, self._session, self._frame = viewer, session, frame
         self._tell, self._current, self._name = edited, current, name
         self._unit = max(0.25, max(frame.spec.shape[axis] for axis in frame.spec.plane) / 450)
+        self.came_back: Callable[[], None] = _nothing
         self._waiting: list[_Waiting] = []
         self._rows: list[tuple[int, int, int]] = []
         self._boxes: list[Key] = []
@@ -116,14 +117,18 @@ class PromptLayers:
 
     def ensure(self) -> None:
         """Bring back a layer that a person deleted: the prompts are the session's, and still hold."""
-        layers = self._viewer.layers
+        layers, before = self._viewer.layers, (self.boxes, self.points)
         if self.boxes not in layers:
-            self._boxes = []
+            self.boxes.events.data.disconnect(self._boxes_edited)
+            self._boxes, self._drawing = [], False
             self._add_boxes()
         if self.points not in layers:
+            self.points.events.data.disconnect(self._points_edited)
             self._rows = []
             self._add_points()
         self.refresh()
+        if before != (self.boxes, self.points):
+            self.came_back()
 
     # -- session → layers ------------------------------------------------------------------------------------------
 
@@ -298,6 +303,10 @@ class PromptLayers:
             if not _same(said.get(key), before.get(key)):
                 old_prompt = self._session.prompts.get(key, SlicePrompt())
                 self._tell(*key, replace(old_prompt, box=said.get(key)))
+
+
+def _nothing() -> None:
+    return
 
 
 def _same(one: Box | None, other: Box | None) -> bool:

@@ -174,7 +174,7 @@ class Tools:
         elif tool == "lasso":
             if not dragged or len(line) < 3:
                 raise InputError("a lasso is drawn around the object with the button held down")
-            self._prompting.paint(index, {label: self._inside(index, line)})
+            self._prompting.paint({index: {label: self._inside(index, line)}})
         elif tool == "scribble" and dragged:
             self._prompting.scribble(label, index, line, positive)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal, SignalGroup
@@ -11,7 +10,8 @@ from napari_medsam2.backend.deferred import DeferredBackend
 from napari_medsam2.errors import InputError
 from napari_medsam2.session import AnnotationSession
 from napari_medsam2.widgets.actions import bind
-from napari_medsam2.widgets.annotation import COMMANDS, Annotation
+from napari_medsam2.widgets.annotation import Annotation
+from napari_medsam2.widgets.commands import COMMANDS
 from napari_medsam2.widgets.coordinates import Frame
 from napari_medsam2.widgets.keeping import Keeping
 from napari_medsam2.widgets.kept import remember
@@ -70,9 +70,9 @@ class Workbench:
         self.model_error = ""
         self.backend: DeferredBackend = self._deferred(model, device)
         self._closed = False
+        self.stops: list[Callable[[], None]] = []
         self._keeping = Keeping(self.worker, self.events.saved.emit, self.trouble)
         viewer.layers.events.removed.connect(self._layer_removed)
-        bind([viewer], self.calls())
 
     # -- the model -------------------------------------------------------------------------------------------------
 
@@ -164,9 +164,10 @@ class Workbench:
         self.annotation = annotation
         annotation.events.said.connect(self.events.said.emit)
         annotation.events.shown.connect(self._warm)
-        bind(annotation.own_layers(), self.calls())
+        annotation.events.layers.connect(self._bind_layers)
+        self._bind_layers()
         for notice in session.notices:
-            self.say(notice)
+            self.trouble(InputError(notice))
         self.load_model()
         self._warm(annotation.index)
         self.events.annotation.emit()
@@ -174,10 +175,23 @@ class Workbench:
         return annotation
 
     def finish(self) -> None:
-        """Close what is annotated; its layers go, what was done is saved."""
+        """Close what is annotated; its layers go, what was done is saved.
+
+        Raises
+        ------
+        InputError
+            If it cannot be saved; then it stays open.
+        """
+        if self.annotation is not None:
+            try:
+                self._keeping.end(self.annotation)
+            except InputError as error:
+                raise InputError(f"{error}; choose Save as… before you finish, or the work is lost") from error
+            self._drop()
+
+    def _drop(self) -> None:
         annotation, self.annotation = self.annotation, None
         if annotation is not None:
-            self._keeping.end(annotation)
             annotation.close()
             self.events.annotation.emit()
 
@@ -317,23 +331,20 @@ class Workbench:
         if self._closed:
             return
         self._closed = True
+        for stop in self.stops:
+            stop()
         self.viewer.layers.events.removed.disconnect(self._layer_removed)
         annotation, self.annotation = self.annotation, None
         if annotation is not None:
-            self._keeping.end(annotation)
+            self.attempt(lambda: self._keeping.end(annotation))
             annotation.close(layers=False)
         self.worker.close()
-        for name in self.calls():
-            self._unbind(name)
-
-    def _unbind(self, name: str) -> None:
-        from napari_medsam2.widgets.actions import ACTIONS
-
-        if ACTIONS[name].key:
-            with contextlib.suppress(KeyError, ValueError):
-                self.viewer.bind_key(ACTIONS[name].key, None)
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _bind_layers(self) -> None:
+        if self.annotation is not None:
+            bind(self.annotation.own_layers(), self.calls())
 
     def _warm(self, index: int) -> None:
         """Have the slice that is looked at encoded before it is clicked."""
@@ -345,9 +356,9 @@ class Workbench:
         annotation = self.annotation
         if annotation is None:
             return
-        if event.value is annotation.image:
-            self.finish()
-            self.say("the image was removed; what was done is saved")
-        elif event.value is annotation.masks.layer:
-            self.finish()
-            self.say("the masks were removed; what was done is saved, and can be opened again")
+        for layer, name in ((annotation.image, "image was"), (annotation.masks.layer, "masks were")):
+            if event.value is layer:
+                self.attempt(lambda: self._keeping.end(annotation))
+                self._drop()
+                if annotation.session.folder is not None or not annotation.session.history:
+                    self.say(f"the {name} removed; what was done is saved, and can be opened again")
