@@ -15,7 +15,7 @@ from napari_medsam2.widgets.dock import MedSam2Dock
 
 
 def main() -> None:
-    napari_medsam2.backend.load_backend = lambda *_, **__: SlowDummy(side=24)  # type: ignore[assignment]
+    napari_medsam2.backend.load_backend = lambda *_, **__: SlowDummy(side=24)
     image = np.full((400, 40, 48), 20, np.uint8)
     image[:, 8:24, 10:30] = 210
     viewer = napari.Viewer(show=True)

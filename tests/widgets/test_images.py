@@ -50,7 +50,7 @@ class Desk:
 def desk(make_napari_viewer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     fast_model(monkeypatch)
     viewer = make_napari_viewer(show=True)
-    viewer.window.resize(1200, 760)
+    viewer.window.resize(820, 560)
     made = Desk(viewer, hear(monkeypatch))
     yield made
     for dock in made.docks:
