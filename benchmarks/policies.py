@@ -14,8 +14,8 @@ import numpy as np
 
 from napari_medsam2 import AnnotationSession, load_backend
 from napari_medsam2.evaluation import find_cases, load_case
-from napari_medsam2.evaluation.annotator import tight_box
 from napari_medsam2.evaluation.judging import judge_foreground, judge_objects
+from napari_medsam2.geometry import tight_box
 from napari_medsam2.memory import BankConfig
 
 _WINDOWS = {"ct-thorax-abdomen-3mm": (-160.0, 240.0)}

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks._machine import machine
 from napari_medsam2 import AnnotationSession, load_backend
 from napari_medsam2.evaluation import find_cases, load_case
-from napari_medsam2.evaluation.annotator import tight_box
+from napari_medsam2.geometry import tight_box
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

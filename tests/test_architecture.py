@@ -14,12 +14,12 @@ _ROOT = Path(napari_medsam2.__file__).parent
 # Each floor may use what stands on it or below it, never what stands above.
 _FLOORS = [
     "errors",
-    "_files _journal _lock _outlines _rle geometry ending _progress",
+    "_compact _files _journal _lock _outlines _rle geometry ending _progress",
     "stack reading results metrics backend.protocol",
     "prompts samples memory cache backend objects",
     "prediction _imageref",
-    "_banks plan question",
-    "propagation state",
+    "_banks _meeting plan question",
+    "_meeting propagation state",
     "history _codec correction review",
     "storage",
     "document",

@@ -46,7 +46,8 @@ def test_a_correction_is_carried_on_only_as_far_as_masks_change() -> None:
     before = masks(session)
     reached = [r.index for r in session.repropagate()]
     everything = [r.index for r in full.propagate()]
-    assert len(everything) == 38
+    assert len(set(everything)) == 38
+    assert len(everything) == 38 + 16, "what lies between the prompted slices is reached from either"
     assert 21 in reached
     assert 23 in reached
     assert len(reached) < 20
@@ -64,10 +65,33 @@ def test_a_correction_is_carried_on_only_as_far_as_masks_change() -> None:
 
 
 def test_a_walk_goes_on_while_masks_change() -> None:
-    """With an agreement that no two masks reach, it goes all the way."""
+    """It would have to settle for longer than the stack is: it goes all the way, also behind the first prompt."""
     session = first_pass()
     correct(session)
-    assert len(list(session.repropagate(settle=100))) == 16 + 17
+    assert len(list(session.repropagate(settle=100))) == 16 + 16 + 17 + 5
+
+
+def test_a_tip_that_carries_nothing_takes_nothing_away() -> None:
+    """The walk from a prompt of one pixel ends at once; what was there between the two prompts stays."""
+    session = first_pass()
+    before = masks(session)
+    tip = np.zeros((24, 24), bool)
+    tip[22, 22] = True
+    session.add_mask(1, 15, tip)
+    for _ in session.repropagate():
+        pass
+    after = masks(session)
+    for index in range(6, 15):
+        a, b = before[index], after[index]
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.9, index
+
+
+def test_a_neighbouring_prompt_is_carried_on_again_the_other_way_too() -> None:
+    """Between two prompts beside each other there is no slice; the memory of the new one counts behind the old one."""
+    session = first_pass()
+    correct(session, 4)
+    reached = {r.index for r in session.repropagate()}
+    assert {3, 6, 7} <= reached
 
 
 def test_where_nothing_was_changed_nothing_is_done() -> None:

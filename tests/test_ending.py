@@ -31,6 +31,22 @@ def test_a_waist_is_where_it_narrows_and_widens_again(widths: list[float], expec
     assert waist(widths) == expected
 
 
+@pytest.mark.parametrize(
+    ("widths", "before", "expected"),
+    [
+        ([7, 8], 10, 0),
+        ([7, 7.3], 10, None),
+        ([7, 6, 5, 6], 10, 2),
+        ([9.8, 10.7], 10, None),
+        ([7, 10.1, 9, 8, 9], 10, 0),
+    ],
+)
+def test_a_prompted_slice_may_be_the_waist_of_what_is_wider_before(
+    widths: list[float], before: float, expected: int | None
+) -> None:
+    assert waist(widths, before) == expected
+
+
 def _column() -> tuple[np.ndarray, np.ndarray]:
     """Two balls, one on top of the other, that touch: on every slice there is something bright at the same place."""
     z, y, x = np.ogrid[:32, :80, :80]
@@ -92,3 +108,20 @@ def test_slices_of_a_run_may_lie_apart_in_number(backend: Backend) -> None:
     found = np.asarray(session.labels())
     assert not found[:, 0].any()
     assert dice(found[:, 1] == label, labels == 1) > 0.8
+
+
+def test_a_corrected_end_is_no_beginning(backend: Backend) -> None:
+    """What is painted where an object ends is carried on into no other body that touches it there."""
+    image, labels = _column()
+    session = AnnotationSession(ImageStack(image, "ZYX"), backend=backend)
+    label = session.add_object()
+    session.add_mask(label, 9, labels[9] == 1)
+    for _ in session.propagate():
+        pass
+    last = int(np.flatnonzero((labels == 1).any((1, 2)))[-1])
+    session.add_mask(label, last, labels[last] == 1)
+    for _ in session.propagate():
+        pass
+    found = np.asarray(session.labels()) == label
+    assert not found[last + 1 :].any()
+    assert dice(found, labels == 1) > 0.8

@@ -12,9 +12,10 @@ from hypothesis.extra import numpy as hnp
 
 from napari_medsam2 import AnnotationSession, ImageStack, InputError
 from napari_medsam2.evaluation import Case, Item, Row, find_cases, format_row, header, load_case, run_protocol, to_json
-from napari_medsam2.evaluation.annotator import innermost, tight_box
+from napari_medsam2.evaluation.annotator import innermost
 from napari_medsam2.evaluation.baselines import copy_through, fill_box, grey, otsu, otsu_in_box
 from napari_medsam2.evaluation.judging import judge_foreground, judge_objects
+from napari_medsam2.geometry import tight_box
 from napari_medsam2.metrics import dice, iou
 from napari_medsam2.results import ObjectResult
 

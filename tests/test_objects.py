@@ -241,14 +241,14 @@ def test_a_tube_stays_open_and_a_bubble_does_not() -> None:
 
 
 def test_a_filled_mask_keeps_what_the_model_said() -> None:
-    logits = np.full((9, 9), 40, np.int8)
-    logits[3:6, 3:6] = -40
+    logits = np.full((9, 9), 17, np.int8)
+    logits[3:6, 3:6] = -17
     results = Results()
     results.put(ObjectResult(1, 0, (30, 30), 10, 11, logits, 0.7, 0.9, "propagated"))
     (filled,) = fill_holes(results, _stack(np.zeros((1, 30, 30))), 1)
     assert filled.area == 81
     assert (filled.confidence, filled.source) == (0.7, "propagated")
-    assert filled.logits[0, 0] == 40
+    assert filled.logits[0, 0] == 17
     assert filled.logits[4, 4] == 1, "another object there has the better claim"
 
 

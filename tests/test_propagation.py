@@ -77,11 +77,45 @@ def test_prompted_slices_are_not_computed_again(session: AnnotationSession, ball
     np.testing.assert_array_equal(session.results.get(1, 14).mask, painted)  # type: ignore[union-attr]
 
 
-def test_between_two_prompts_the_nearer_one_leads(session: AnnotationSession, balls: Balls) -> None:
-    """The forward walk from 8 takes 9 and 10, the backward walk from 12 takes 11; nothing is computed twice."""
+def test_between_two_prompts_masks_come_from_either(session: AnnotationSession, balls: Balls) -> None:
     session.add_mask(1, 8, balls.labels[8] == 1)
+    sides = {
+        (direction, r.index): r.objects[0]
+        for direction in ("forward", "backward")
+        for r in session.propagate(labels=[1], direction=direction)
+    }
     order = [r.index for r in session.propagate(labels=[1]) if 8 < r.index < 12]
-    assert order == [9, 10, 11]
+    assert order == [9, 10, 11, 11, 10, 9]
+    for index in (9, 10, 11):
+        joined = session.results.get(1, index)
+        assert joined is not None
+        a, b = sides["forward", index], sides["backward", index]
+        # Kept masks of the forward walk are the same to the pixel.
+        assert joined.disagreement == pytest.approx(1 - dice(a.mask, b.mask))
+        assert min(a.confidence, b.confidence) <= joined.confidence <= max(a.confidence, b.confidence)
+        assert (joined.mask | ~(a.mask & b.mask)).all(), "what both say is there is there"
+        assert (~joined.mask | a.mask | b.mask).all(), "what neither says is there is not"
+    for index in (7, 13):
+        outside = session.results.get(1, index)
+        assert outside is not None
+        assert outside.disagreement is None
+
+
+def test_what_only_one_side_sees_between_two_prompts_is_there(session: AnnotationSession, balls: Balls) -> None:
+    """A prompt at an object's tip, a few pixels, carries nothing: that takes nothing from what the other side sees."""
+    tip = np.zeros(balls.labels.shape[1:], bool)
+    middle = np.argwhere(balls.labels[8] == 1).mean(0).round().astype(int)
+    tip[middle[0], middle[1]] = True
+    for _ in session.propagate(labels=[1]):
+        pass
+    before = {i: result.mask for i in (9, 10, 11) if (result := session.results.get(1, i)) is not None}
+    session.add_mask(1, 8, tip)
+    for _ in session.propagate(labels=[1]):
+        pass
+    for index in (9, 10, 11):
+        result = session.results.get(1, index)
+        assert result is not None
+        assert dice(result.mask, before[index]) > 0.8
 
 
 def test_cancelling_keeps_what_was_reached_and_nothing_else(session: AnnotationSession) -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
-from napari_medsam2.results import LazyLabels, ObjectResult, Results, SliceResult
+from napari_medsam2.results import LazyLabels, ObjectResult, PackedResult, Results, SliceResult
 
 
 def _disc(shape: tuple[int, int], y: float, x: float, r: float) -> np.ndarray:
@@ -52,7 +55,8 @@ def test_overlaps_go_to_the_higher_logit_and_paint_wins_over_all() -> None:
     results.put(_result(1, one))
     results.put(_result(2, two))
     labels = results.compose(0, (40, 60), np.dtype(np.uint16))
-    certain = (np.abs(one - two) > 0.3) & (np.maximum(one, two) > 0.3)
+    # Kept logits are half an octave apart: what differs by less than that the more confident object takes.
+    certain = (np.maximum(one, two) > 1.5 * np.minimum(one, two)) & (np.maximum(one, two) > 0.3)
     np.testing.assert_array_equal(labels[certain], np.where(one > two, 1, 2)[certain])
     assert not labels[np.maximum(one, two) < 0].any()
 
@@ -60,6 +64,44 @@ def test_overlaps_go_to_the_higher_logit_and_paint_wins_over_all() -> None:
     painted[18:22, 18:40] = True
     results.put(ObjectResult.from_mask(3, 0, painted))
     assert (results.compose(0, (40, 60), np.dtype(np.uint16))[painted] == 3).all()
+
+
+def test_of_equal_logits_the_more_confident_object_takes_the_pixel() -> None:
+    results = Results()
+    logits = np.full((8, 8), 4.0)
+    results.put(_result(1, logits, iou=0.6))
+    results.put(_result(2, logits, iou=0.8))
+    assert (results.compose(0, (8, 8), np.dtype(np.uint16)) == 2).all()
+    results.put(_result(2, logits, iou=0.5))
+    assert (results.compose(0, (8, 8), np.dtype(np.uint16)) == 1).all()
+
+
+@given(arrays(np.int8, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(-127, 127)))
+def test_kept_results_have_the_same_mask_and_settle_at_once(logits: np.ndarray) -> None:
+    given_ = ObjectResult(1, 0, (20, 20), 3, 5, logits, 0.5, 1.0, "propagated")
+    kept = PackedResult.of(given_).unpack()
+    np.testing.assert_array_equal(kept.mask, given_.mask)
+    np.testing.assert_array_equal(kept.logits == 127, logits == 127)
+    np.testing.assert_array_equal(PackedResult.of(kept).unpack().logits, kept.logits)
+
+
+def test_kept_probabilities_are_near_those_of_the_model() -> None:
+    logits = _disc((80, 80), 40, 40, 25) / 3
+    logits += np.random.default_rng(0).normal(0, 0.3, logits.shape)
+    result = _result(1, logits)
+    kept = PackedResult.of(result).unpack()
+    # Half an octave around a logit of 2 is the farthest that a level lies from its logits, as probability.
+    np.testing.assert_allclose(kept.probability, result.probability, atol=0.06)
+
+
+def test_a_noisy_mask_is_kept_in_some_hundred_bytes() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.5, (512, 512))
+    result = _result(1, np.clip(3 * _disc((512, 512), 250, 250, 60), -9, 6.5) + noise)
+    packed = PackedResult.of(result)
+    assert packed.size[0] > 120
+    assert len(packed.data) < 1500
+    assert len(zlib.compress(result.logits.tobytes(), 9)) > 5 * len(packed.data)
+    np.testing.assert_array_equal(packed.unpack().mask, result.mask)
 
 
 def test_results_are_replaced_forgotten_and_listed() -> None:

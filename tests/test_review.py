@@ -52,6 +52,17 @@ def test_a_mask_unlike_its_neighbours_comes_first_however_sure_the_model_is() ->
     assert (items[0].index, items[0].drift) == (4, 1)
 
 
+def test_two_sides_that_disagree_come_before_two_that_agree() -> None:
+    session = drawn([disc(10)] * 5)
+    for index, apart in ((1, 0.1), (3, 0.6)):
+        result = session.results.get(1, index)
+        assert result is not None
+        session.results.put(replace(result, disagreement=apart))
+    items = session.review()
+    assert [item.index for item in items[:2]] == [3, 1]
+    assert [item.disagreement for item in items[:3]] == [0.6, 0.1, None]
+
+
 def test_verdicts_order_the_review_and_are_undone() -> None:
     session = drawn([disc(10)] * 6, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     session.accept(1, 0)

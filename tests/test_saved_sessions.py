@@ -389,6 +389,8 @@ BOMB = Blob(zlib.compress(bytes(50_000_000), 9), 4, "zlib")
         ({"entries": [RESULT | {"logits": 0, "at": [-1, 0, 2, 2]}]}, (LOGITS,)),
         ({"entries": [RESULT | {"logits": 0, "at": [0, 0, 3, 3]}]}, (LOGITS,)),
         ({"entries": [RESULT | {"logits": 0, "confidence": 1.5}]}, (LOGITS,)),
+        ({"entries": [RESULT | {"logits": 0, "disagreement": 2}]}, (LOGITS,)),
+        ({"entries": [RESULT | {"logits": 0, "read": [[2**32, 1.0, "prompt", 1.0]]}]}, (LOGITS,)),
         ({"entries": [RESULT | {"logits": 0, "source": "oracle"}]}, (LOGITS,)),
         ({"entries": [RESULT | {"logits": 0, "view": [0, 0, 0, 4, 4]}]}, (LOGITS,)),
         ({"entries": [RESULT | {"logits": 0}, RESULT | {"logits": 0}]}, (LOGITS,)),

@@ -226,3 +226,12 @@ def test_segment_stack_is_the_whole_job(balls: Balls) -> None:
         segment_stack(balls.image, [{"object": 1, "index": 99, "box": [0, 0, 5, 5]}])
     with pytest.raises(InputError, match="unknown model"):
         segment_stack(balls.image, prompts, model="gigantic")
+
+
+def test_pictures_of_different_sizes_are_no_stack(backend: Backend) -> None:
+    pictures = ImageStack([np.zeros((20, 30), np.uint8), np.zeros((25, 30), np.uint8)])
+    with pytest.raises(InputError, match="differ in size, so they are no stack; choose the kind 'collection'"):
+        AnnotationSession(pictures, backend=backend, kind="stack")
+    assert AnnotationSession(pictures, backend=backend).kind == "collection"
+    same = ImageStack([np.zeros((20, 30), np.uint8)] * 2)
+    assert AnnotationSession(same, backend=backend, kind="stack").kind == "stack"

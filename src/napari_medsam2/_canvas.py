@@ -109,13 +109,13 @@ def label_map(results: Sequence[ObjectResult], frame: Frame, finer: int) -> np.n
     -------
     ndarray
         ``(rows, columns)`` int32: the place of the object in ``results``, from 1; 0 where there is none. Where objects
-        overlap the one with the higher logit has the pixel, as in the labels.
+        overlap the one with the higher logit has the pixel, of equals the more confident, as in the labels.
     """
     columns, rows = frame.size[0] * finer, frame.size[1] * finer
     ys = (np.arange(rows) + 0.5) * frame.height / rows - 0.5 + frame.top
     xs = (np.arange(columns) + 0.5) * frame.width / columns - 0.5 + frame.left
     out, best = np.zeros((rows, columns), np.int32), np.zeros((rows, columns), np.float32)
-    for number, result in enumerate(results, 1):
+    for number, result in sorted(enumerate(results, 1), key=lambda one: -one[1].confidence):
         if not result.logits.size:
             continue
         # A rim that is surely outside closes the line where a mask fills its window.

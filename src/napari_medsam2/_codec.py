@@ -15,7 +15,7 @@ from napari_medsam2.errors import InputError
 from napari_medsam2.geometry import View
 from napari_medsam2.prediction import Prediction
 from napari_medsam2.prompts import SlicePrompt, check_box, check_points
-from napari_medsam2.results import ObjectResult, PackedResult, Read, Source
+from napari_medsam2.results import ObjectResult, PackedResult, Read, Source, pack_members
 from napari_medsam2.state import LARGEST_LABEL, EntryKind, Key, Mark, ObjectInfo, Value, Wish
 
 if TYPE_CHECKING:
@@ -95,8 +95,10 @@ def _encode_result(value: PackedResult, blobs: list[Blob]) -> dict[str, Any]:
     }
     if bare.view is not None:
         row["view"] = _encode_view(bare.view)
-    if bare.read:
-        row["read"] = [[one.index, round(one.weight, 4), one.reason, round(one.confidence, 4)] for one in bare.read]
+    if value.members:
+        row["read"] = [[one.index, one.weight, one.reason, one.confidence] for one in value.read]
+    if bare.disagreement is not None:
+        row["disagreement"] = float(bare.disagreement)
     return row
 
 
@@ -262,9 +264,9 @@ def _decode_result(read: _Reader) -> PackedResult:
     bare = ObjectResult(
         read.key.label, read.key.index, read.shape, top, left, np.zeros((0, 0), np.int8),
         read.number("confidence", 0, 1), read.number("score", 0, 1), cast("Source", source), view,
-        _decode_read(read.row.get("read", [])),
+        disagreement=read.number("disagreement", 0, 1) if "disagreement" in read.row else None,
     )  # fmt: skip
-    return PackedResult(bare, blob.data, (height, width))
+    return PackedResult(bare, blob.data, (height, width), pack_members(_decode_read(read.row.get("read", []))))
 
 
 def _decode_read(rows: Any) -> tuple[Read, ...]:
@@ -277,7 +279,7 @@ def _decode_read(rows: Any) -> tuple[Read, ...]:
         weight, confidence = row[1], row[3]
         if not all(type(v) in (int, float) and 0 <= v <= 1 for v in (weight, confidence)):
             raise ValueError("a member of the memory bank has a weight or a confidence that is none")
-        if row[0] < 0 or row[2] not in get_args(Reason):
+        if not 0 <= row[0] < 2**32 or row[2] not in get_args(Reason):
             raise ValueError(f"a memory of slice {row[0]} for the unknown reason {row[2]!r}")
         out.append(Read(row[0], float(weight), row[2], float(confidence)))
     return tuple(out)

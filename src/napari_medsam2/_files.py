@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,12 @@ from napari_medsam2.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["atomic_folder", "atomic_path", "write_bytes", "write_text"]
+__all__ = ["WINDOWS", "atomic_folder", "atomic_path", "write_bytes", "write_text"]
+
+WINDOWS = sys.platform == "win32"
+
+_WAITS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Seconds after which a refused rename is tried again."""
 
 
 @contextlib.contextmanager
@@ -55,7 +62,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
-        os.replace(temporary, target)
+        _replace(temporary, target)
         _sync_folder(target.parent)
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror or error}") from error
@@ -103,18 +110,30 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
                     os.fsync(stream.fileno())
             _sync_folder(Path(folder))
         if target.exists():
-            os.replace(target, old)
+            _replace(target, old)
         try:
-            os.replace(new, target)
+            _replace(new, target)
         except OSError:
             if old.exists():
-                os.replace(old, target)
+                _replace(old, target)
             raise
         _sync_folder(target.parent)
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(outer, ignore_errors=True)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename atomically; Windows refuses while another program, such as a virus scanner, has a look at the target."""
+    for wait in _WAITS if WINDOWS else ():
+        try:
+            os.replace(source, target)
+        except PermissionError:
+            time.sleep(wait)
+        else:
+            return
+    os.replace(source, target)
 
 
 def _sync_folder(folder: Path) -> None:

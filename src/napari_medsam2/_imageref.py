@@ -260,8 +260,13 @@ class ImageReference:
         try:
             if (folder / _ONE).is_file():
                 array = np.load(folder / _ONE, mmap_mode="r", allow_pickle=False)
-                colour = "C" if array.ndim > len(self.lead) + 2 else ""
-                return ImageStack(array, leading(self.axes) + "YX" + colour, **keep)
+                axes = leading(self.axes) + "YX"
+                if array.ndim > len(self.lead) + 2:
+                    axes += "C"
+                    if not self.axes.endswith("YXC"):
+                        # Three channels are no colours only because they are stored as such.
+                        array, axes = np.moveaxis(array, -1, len(self.lead)), leading(self.axes) + "CYX"
+                return ImageStack(array, axes, **keep)
             items = [
                 np.load(folder / _MANY / f"{i:06}.npy", mmap_mode="r", allow_pickle=False) for i in range(len(self))
             ]

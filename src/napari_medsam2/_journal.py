@@ -266,10 +266,14 @@ class JournalFile:
     def __init__(self, path: Path, tail: Tail) -> None:
         self.path, self.size, self._number = path, tail.end, tail.number
         self._broken, self._handle = False, -1
-        self._handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        self.reopen()
         if tail.torn:
             os.ftruncate(self._handle, tail.end)
             os.fsync(self._handle)
+
+    def reopen(self) -> None:
+        """Open the file, which `close` closed; nothing else wrote to it since."""
+        self._handle = os.open(self.path, os.O_RDWR | getattr(os, "O_BINARY", 0))
 
     def append(self, pieces: Iterable[Piece]) -> None:
         """Write records and wait until the disk has them; all or, where that fails, none.

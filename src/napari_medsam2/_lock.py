@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import sys
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from napari_medsam2._files import WINDOWS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,12 +40,13 @@ class Lock:
     """
 
     def __init__(self, path: Path) -> None:
-        self._handle = -1
+        self._handle, self._locked = -1, False
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         try:
             if not _try(self._handle):
                 text = os.read(self._handle, 64).decode("ascii", "replace").strip()
                 raise HeldError(f"process {text}" if text.isdigit() else "another program")
+            self._locked = True
             with contextlib.suppress(OSError):
                 os.ftruncate(self._handle, 0)
                 os.write(self._handle, f"{os.getpid()}\n".encode())
@@ -54,6 +57,8 @@ class Lock:
     def release(self) -> None:
         """Let go."""
         if self._handle >= 0:
+            if self._locked and WINDOWS:
+                _unlock_windows(self._handle)
             os.close(self._handle)
             self._handle = -1
 
@@ -61,22 +66,36 @@ class Lock:
 
 
 def _try(handle: int) -> bool:
-    if sys.platform == "win32":
-        import msvcrt
+    return _try_windows(handle) if WINDOWS else _try_posix(handle)
 
-        os.lseek(handle, _FAR, os.SEEK_SET)
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        finally:
-            os.lseek(handle, 0, os.SEEK_SET)
-        return True
-    import fcntl
 
+def _try_posix(handle: int) -> bool:
+    # Not imported by name: type checkers on Windows know it as little as the other one here.
+    fcntl: Any = import_module("fcntl")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         # Some network file systems have no locks; that is no reason to refuse work.
         return error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
     return True
+
+
+def _try_windows(handle: int) -> bool:
+    msvcrt: Any = import_module("msvcrt")
+    os.lseek(handle, _FAR, os.SEEK_SET)
+    try:
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EDEADLK)
+    finally:
+        os.lseek(handle, 0, os.SEEK_SET)
+    return True
+
+
+def _unlock_windows(handle: int) -> None:
+    """Let go before the file is closed: the system would as well, but only when it comes to it."""
+    msvcrt: Any = import_module("msvcrt")
+    # Without locks, as on some network drives, there is nothing to let go of.
+    with contextlib.suppress(OSError):
+        os.lseek(handle, _FAR, os.SEEK_SET)
+        msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)

@@ -32,9 +32,9 @@ def follow_up(plan: Plan, pending: Iterable[tuple[int, int]], results: Results, 
     Returns
     -------
     Plan
-        From each changed slice both ways, and from the prompted slices next to it towards it, since they read its
-        memory and the border between them has moved. Where prompts were taken away, the walks towards that place go
-        all the way: what was drawn from it lies at their end. A collection's plan comes back as it is.
+        From each changed slice both ways, and from the prompted slices next to it both ways, since they read its
+        memory. Where prompts were taken away, the walks towards that place go all the way: what was drawn from it lies
+        at their end. A collection's plan comes back as it is.
     """
     if plan.kind == "collection":
         return plan
@@ -45,11 +45,13 @@ def follow_up(plan: Plan, pending: Iterable[tuple[int, int]], results: Results, 
         stretch = next(run for run in plan.stack.runs() if index in run)
         others = [seed for seed in plan.seeds[label] if seed in stretch]
         prompted = index in others
-        found = [(index, 1), (index, -1)] if prompted else []
-        found += [(max(before), 1)] if (before := [seed for seed in others if seed < index]) else []
-        found += [(min(after), -1)] if (after := [seed for seed in others if seed > index]) else []
-        for seed, step in found:
-            walks[label, seed, step] = walks.get((label, seed, step), True) and prompted
+        found = [(index, 1, True), (index, -1, True)] if prompted else []
+        if before := [seed for seed in others if seed < index]:
+            found += [(max(before), 1, prompted), (max(before), -1, True)]
+        if after := [seed for seed in others if seed > index]:
+            found += [(min(after), -1, prompted), (min(after), 1, True)]
+        for seed, step, may_settle in found:
+            walks[label, seed, step] = walks.get((label, seed, step), True) and may_settle
     previous: dict[tuple[int, int], PackedResult] = {}
     for index, label, *_ in results.summary():
         packed = results.packed(label, index)

@@ -43,7 +43,7 @@ def make_prompts(sample: Sample, case: Case) -> tuple[list[Prompt], dict[int, Ta
     dict
         The stack's objects, by label.
     """
-    from napari_medsam2.evaluation.annotator import tight_box
+    from napari_medsam2.geometry import tight_box
     from napari_medsam2.prompts import Prompt, SlicePrompt
 
     if sample.kind == "collection":

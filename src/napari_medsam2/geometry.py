@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_medsam2.errors import InputError
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-__all__ = ["Box", "View", "ViewSpec", "mask_box", "plan_region", "whole_slice"]
+__all__ = ["Box", "View", "ViewSpec", "mask_box", "plan_region", "tight_box", "whole_slice"]
 
 Box = tuple[float, float, float, float]
 
@@ -173,6 +175,20 @@ def mask_box(mask: np.ndarray) -> Box | None:
     if not len(rows):
         return None
     return float(rows[0]) - 0.5, float(columns[0]) - 0.5, float(rows[-1]) + 0.5, float(columns[-1]) + 0.5
+
+
+def tight_box(mask: np.ndarray) -> Box:
+    """Edges of the tight box around a mask ``(H, W)``.
+
+    Raises
+    ------
+    InputError
+        If the mask is empty.
+    """
+    box = mask_box(mask)
+    if box is None:
+        raise InputError("an empty mask has no box; give one with at least one pixel")
+    return box
 
 
 def whole_slice(shape: tuple[int, int], spec: ViewSpec) -> View:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_medsam2._banks import Pinned, near, noted, offer
+from napari_medsam2._meeting import Meeting
 from napari_medsam2.backend.protocol import NO_POINTS, ViewPrompt
 from napari_medsam2.ending import waist
 from napari_medsam2.geometry import plan_region, whole_slice
@@ -22,21 +24,25 @@ if TYPE_CHECKING:
     from napari_medsam2.backend.protocol import Memory
     from napari_medsam2.geometry import View
     from napari_medsam2.memory import Bank
-    from napari_medsam2.plan import Direction, Plan
+    from napari_medsam2.plan import Plan
 
 __all__ = ["run"]
 
 
 @dataclass(slots=True)
 class _Track:
-    """One object on its way: its bank, its last mask, how far it goes, and how wide it was on each slice."""
+    """One object on its way: its bank, its last mask, from where to where it goes, how wide it was on each slice."""
 
     label: int
     bank: Bank
     last: ObjectResult
     view: View
     size: float
+    start: int
     end: int
+    meets: bool
+    alone: bool
+    before: float
     widths: list[float]
     visited: list[int]
     parts: bool
@@ -44,12 +50,18 @@ class _Track:
     absent: int = 0
     agreed: int = 0
 
+    def share(self, position: int) -> float:
+        """How near a slice is to where the walk began, rather than to the next prompted slice: 1 to 0."""
+        other = self.end + (1 if self.end >= self.start else -1)
+        return (other - position) / (other - self.start)
+
 
 def run(plan: Plan) -> Generator[SliceResult, None, tuple[tuple[int, int], ...]]:
     """Propagate; yields one result a slice and direction, in the order of computation. Closing it cancels.
 
-    Every slice between two prompted ones is reached from the nearer one only; prompted slices are not computed again.
-    All memory that the run needs is its own: neither the plan nor any result depends on when it is stopped.
+    Every slice between two prompted ones is reached from either: what is yielded at the second time is made of both
+    masks, see `napari_medsam2._meeting.meet`. Prompted slices are not computed again. All memory that the run needs is
+    its own: neither the plan nor any result depends on when it is stopped.
 
     Returns
     -------
@@ -63,14 +75,18 @@ def run(plan: Plan) -> Generator[SliceResult, None, tuple[tuple[int, int], ...]]
         yield from _through_collection(plan, pinned)
         return ()
     for stretch in plan.stack.runs():
+        meeting = Meeting({} if plan.again is None else plan.again.previous)
         if plan.direction != "backward":
-            yield from _sweep(plan, pinned, stretch, 1, left)
+            yield from _sweep(plan, pinned, stretch, 1, left, meeting)
         if plan.direction != "forward":
-            yield from _sweep(plan, pinned, stretch, -1, left)
+            yield from _sweep(plan, pinned, stretch, -1, left, meeting)
+        left = [key for key in left if key not in meeting.seen]
     return tuple(left)
 
 
-def _sweep(plan: Plan, pinned: Pinned, stretch: range, step: int, left: list[tuple[int, int]]) -> Iterator[SliceResult]:
+def _sweep(
+    plan: Plan, pinned: Pinned, stretch: range, step: int, left: list[tuple[int, int]], meeting: Meeting
+) -> Iterator[SliceResult]:
     """Walk once through neighbouring slices, carrying every object that has a seed behind."""
     # Slices of a run need not follow each other in number (ZTYX): within the walk they go by their position in the run.
     within = [position for position, index in enumerate(stretch) if plan.start <= index < plan.stop]
@@ -78,7 +94,7 @@ def _sweep(plan: Plan, pinned: Pinned, stretch: range, step: int, left: list[tup
         return
     first, last = within[0], within[-1]
     ends = {
-        label: _ends(sorted(stretch.index(i) for i in seeds if i in stretch), step, plan.direction, first, last)
+        label: _ends(sorted(stretch.index(i) for i in seeds if i in stretch), step, first, last)
         for label, seeds in plan.seeds.items()
     }
     if plan.again is not None:
@@ -94,7 +110,7 @@ def _sweep(plan: Plan, pinned: Pinned, stretch: range, step: int, left: list[tup
         index = stretch[position]
         for label in sorted(ends):
             if position in ends[label]:
-                tracks[label] = _start(label, plan, pinned[label], index, ends[label][position], stretch, step)
+                tracks[label] = _start(label, plan, pinned[label], position, ends[label][position], stretch, step)
             elif label in tracks and (tracks[label].end - position) * step < 0:
                 del tracks[label]
         going = [t for t in tracks.values() if position not in ends[t.label]]
@@ -104,51 +120,69 @@ def _sweep(plan: Plan, pinned: Pinned, stretch: range, step: int, left: list[tup
         moving = [t for t in going if not _rest(plan, t, index)]
         for at in range(0, len(moving), plan.backend.batch):
             objects += _advance(plan, moving[at : at + plan.backend.batch], index)
+        if plan.direction == "both":
+            objects = [_meet(tracks[one.label], one, position, meeting) for one in objects]
         for one in objects:
             _compare(plan, tracks[one.label], one)
-        withdrawn: dict[int, list[ObjectResult]] = {}
+        # What this slice says of others, by their number.
+        elsewhere: dict[int, list[ObjectResult]] = {}
         for track in going:
-            narrowest = waist(track.widths) if track.parts else None
+            narrowest = waist(track.widths, track.before) if track.parts else None
             if narrowest is not None:
                 for beyond in track.visited[narrowest + 1 :]:
-                    withdrawn.setdefault(beyond, []).append(_absent(track.label, beyond, plan))
+                    elsewhere.setdefault(beyond, []).append(_absent(track.label, beyond, plan))
             if narrowest is not None or (plan.patience is not None and track.absent >= plan.patience):
                 del tracks[track.label]
-                left += [(track.label, stretch[p]) for p in range(position + step, track.end + step, step)]
+                missed = [(track.label, stretch[p]) for p in range(position + step, track.end + step, step)]
+                left += missed
+                meeting.end(missed if track.meets and step > 0 else [])
             elif plan.again is not None and track.may_settle and track.agreed >= plan.again.settle:
                 del tracks[track.label]
-        here = {o.label: o for o in [*objects, *withdrawn.pop(index, [])]}
+                for p in range(position + step, track.end + step, step) if track.meets else ():
+                    as_before = meeting.settle(track.label, stretch[p], track.share(p))
+                    elsewhere.setdefault(stretch[p], []).extend([] if as_before is None else [as_before])
+        here = {o.label: o for o in [*objects, *elsewhere.pop(index, [])]}
         if here:
             yield SliceResult(index, tuple(here[label] for label in sorted(here)))
-        for beyond, absent in sorted(withdrawn.items()):
-            yield SliceResult(beyond, tuple(absent))
+        for other, said in sorted(elsewhere.items()):
+            if said:
+                yield SliceResult(other, tuple(said))
 
 
-def _ends(seeds: list[int], step: int, direction: Direction, first: int, last: int) -> dict[int, int]:
-    """Where a walk that begins at each seed ends: half way to the next seed, or at the end of the range."""
-    out = {}
-    for at, seed in enumerate(seeds):
-        other = at + step
-        end = last if step > 0 else first
-        if 0 <= other < len(seeds):
-            middle = (seed + seeds[other]) // 2 if direction == "both" else seeds[other] - step
-            # The forward walk takes the middle slice, the backward walk begins above it.
-            end = middle if step > 0 or direction != "both" else middle + 1
-        out[seed] = end
-    return out
+def _ends(seeds: list[int], step: int, first: int, last: int) -> dict[int, int]:
+    """Where a walk that begins at each seed ends: before the next seed, or at the end of the range."""
+    ordered = sorted(seeds, reverse=step < 0)
+    bound = last if step > 0 else first
+    return {seed: other - step for seed, other in pairwise(ordered)} | dict.fromkeys(ordered[-1:], bound)
+
+
+def _meet(track: _Track, result: ObjectResult, position: int, meeting: Meeting) -> ObjectResult:
+    """Keep a forward walk's mask for the backward walk that will come there; join that one's with it."""
+    if not track.meets:
+        return result
+    if track.start < track.end and not track.alone:
+        meeting.note(result)
+        return result
+    return meeting.join(result, track.share(position))
 
 
 def _start(
-    label: int, plan: Plan, pinned: Mapping[int, Memory], index: int, end: int, stretch: range, step: int
+    label: int, plan: Plan, pinned: Mapping[int, Memory], position: int, end: int, stretch: range, step: int
 ) -> _Track:
+    index = stretch[position]
     seed = plan.seeds[label][index]
     bank: Bank = tuple(m for i, m in sorted(pinned.items()) if i in stretch)
     box = seed.result.box
     size = max(box[2] - box[0], box[3] - box[1]) if box else 0.0
     # Along time things divide and grow as they like; and where a person said that it is further on it has not ended.
     space = "Z" in plan.stack.axes or "T" not in plan.stack.axes
-    known = [*pinned, *(i for i, result in plan.kept.get(label, {}).items() if result.area)]
-    ahead = any((i - index) * step > 0 for i in known if i in stretch)
+    areas = dict.fromkeys(pinned, 0)
+    areas |= {i: result.area for i, result in plan.kept.get(label, {}).items() if result.area}
+    areas |= {i: other.result.area for i, other in plan.seeds[label].items()}
+    ahead = any((i - index) * step > 0 for i in areas if i in stretch)
+    before = max((math.sqrt(a) for i, a in areas.items() if i in stretch and (i - index) * step < 0), default=0.0)
+    meets = 0 <= end + step < len(stretch) and stretch[end + step] in plan.seeds[label]
+    alone = meets and plan.again is not None and (label, stretch[end + step], -step) not in plan.again.walks
     parts = plan.part and space and not ahead
     may_settle = plan.again is not None and plan.again.walks.get((label, index, step), False)
     width = math.sqrt(seed.result.area)
@@ -156,7 +190,9 @@ def _start(
         view = view_for(seed.result.shape, box, plan.backend.views, whole=False)
     else:
         view = seed.prediction.view
-    return _Track(label, bank, seed.result, view, size, end, [width], [index], parts, may_settle)
+    return _Track(
+        label, bank, seed.result, view, size, position, end, meets, alone, before, [width], [index], parts, may_settle
+    )
 
 
 def _absent(label: int, index: int, plan: Plan) -> ObjectResult:

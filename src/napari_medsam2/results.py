@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_medsam2._compact import CERTAIN, compact
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari_medsam2.geometry import Box, View
 
-__all__ = ["LazyLabels", "ObjectResult", "PackedResult", "Read", "Results", "SliceResult", "Source"]
+__all__ = ["LazyLabels", "ObjectResult", "PackedResult", "Read", "Results", "SliceResult", "Source", "pack_members"]
 
 Source = Literal["prompt", "mask", "propagated"]
 """Where a mask came from: the model from a prompt, a person, or the model from the memory bank."""
 
 _SCALE = 8.0
-"""Logits are stored in eighths: enough for order among objects and for a smooth outline."""
-_CERTAIN = 127
-"""The stored logit of pixels that a person painted: no prediction outweighs them."""
+"""Logits are held in eighths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,9 @@ class ObjectResult:
         The window that the model looked through; None for painted masks.
     read : tuple of Read
         What the memory bank held for it, in order of arrival; empty unless it was propagated.
+    disagreement : float, optional
+        In [0, 1], between two prompted slices: 1 − Dice of the masks that were carried there from either; `logits` are
+        of both. None where it was reached from one side only.
     """
 
     label: int
@@ -86,6 +90,7 @@ class ObjectResult:
     source: Source
     view: View | None = None
     read: tuple[Read, ...] = ()
+    disagreement: float | None = None
 
     @classmethod
     def from_logits(
@@ -123,7 +128,7 @@ class ObjectResult:
         if not len(rows):
             return cls(label, index, shape, 0, 0, _nothing(), 1.0, 0.0, "mask")
         piece = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        logits = np.where(piece, _CERTAIN, -_CERTAIN).astype(np.int8)
+        logits = np.where(piece, CERTAIN, -CERTAIN).astype(np.int8)
         return cls(label, index, shape, int(rows[0]), int(columns[0]), logits, 1.0, 1.0, "mask")
 
     @property
@@ -209,36 +214,60 @@ class SliceResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedResult:
-    """An `ObjectResult` as it is kept: its logits compressed.
+    """An `ObjectResult` as it is kept: its logits coarser and compressed; its mask is the same to the pixel.
 
     Parameters
     ----------
     bare : ObjectResult
-        With empty logits.
+        With empty logits, and without what the bank held.
     data : bytes
         The int8 logits in row order, as a zlib stream.
     size : tuple of int
         ``(h, w)`` of the logits.
+    members : bytes
+        What the memory bank held, packed; see `read`.
     """
 
     bare: ObjectResult
     data: bytes
     size: tuple[int, int]
+    members: bytes = b""
 
     @classmethod
     def of(cls, result: ObjectResult) -> PackedResult:
-        """Compress a result."""
+        """Compress a result. What was unpacked before comes back with the same bits."""
         h, w = result.logits.shape
-        return cls(replace(result, logits=_nothing()), zlib.compress(result.logits.tobytes(), 1), (int(h), int(w)))
+        data = zlib.compress(compact(result.logits).tobytes())
+        return cls(replace(result, logits=_nothing(), read=()), data, (int(h), int(w)), pack_members(result.read))
+
+    @property
+    def read(self) -> tuple[Read, ...]:
+        """What the memory bank held; weights and confidences to four decimals."""
+        return tuple(
+            Read(index, weight / 1e4, _REASONS[reason], confidence / 1e4)
+            for index, weight, reason, confidence in _MEMBER.iter_unpack(self.members)
+        )
 
     def unpack(self) -> ObjectResult:
-        """Return the result as it was."""
+        """Return the result with the logits that were kept."""
         logits = np.frombuffer(zlib.decompress(self.data), np.int8).reshape(self.size)
-        return replace(self.bare, logits=logits)
+        return replace(self.bare, logits=logits, read=self.read)
+
+
+_MEMBER = struct.Struct("<IHBH")
+_REASONS = ("prompt", "corrected", "pinned", "admitted")
+
+
+def pack_members(read: Sequence[Read]) -> bytes:
+    """Pack what a memory bank held: nine bytes a member, where the objects would take a kilobyte a mask."""
+    return b"".join(
+        _MEMBER.pack(one.index, round(one.weight * 1e4), _REASONS.index(one.reason), round(one.confidence * 1e4))
+        for one in read
+    )
 
 
 class Results:
-    """All results of a session, compressed: a few hundred bytes an object and slice."""
+    """All results of a session, compressed: some hundred bytes an object and slice."""
 
     def __init__(self) -> None:
         self._slices: dict[int, dict[int, PackedResult]] = {}
@@ -285,10 +314,13 @@ class Results:
                 yield index, label, bare.confidence, bare.object_score, bare.source
 
     def compose(self, index: int, shape: tuple[int, int], dtype: np.dtype[Any]) -> np.ndarray:
-        """Draw a slice's labels ``(H, W)``; where objects overlap the one with the higher logit has the pixel."""
+        """Draw a slice's labels ``(H, W)``.
+
+        Where objects overlap the one with the higher logit has the pixel; of equals the one with the higher confidence.
+        """
         out = np.zeros(shape, dtype)
         best = np.zeros(shape, np.int8)
-        for result in self.on(index):
+        for result in sorted(self.on(index), key=lambda one: -one.confidence):
             h, w = result.logits.shape
             window = (slice(result.top, result.top + h), slice(result.left, result.left + w))
             wins = result.logits > best[window]

@@ -17,6 +17,8 @@ __all__ = ["ReviewItem", "review_order"]
 
 _DRIFT, _JUMP, _WANED = 0.5, 0.1, 0.5
 """What disagreement with the neighbours, the jump in area and having waned weigh beside the model's own doubt of 1."""
+_APART = 0.1
+"""What it weighs that walks from two prompted slices disagree: little, as confidence has decided between them."""
 _ABSENT = 0.5
 """What doubt weighs where the model says that the object is absent: it says so beyond its end, and is seldom wrong."""
 
@@ -42,6 +44,8 @@ class ReviewItem:
         How far its area is from the mean of those neighbours, as a factor: log2, without sign; at most 4.
     waned : float
         In [0, 1]: by how much the mask is smaller than the median of the object's; it may have ended before.
+    disagreement : float or None
+        In [0, 1], between two prompted slices: 1 − Dice of the masks that were carried there from either.
     mark : str or None
         ``"skipped"`` or ``"rejected"``, if a person said so.
     """
@@ -54,6 +58,7 @@ class ReviewItem:
     drift: float
     jump: float
     waned: float = 0.0
+    disagreement: float | None = None
     mark: str | None = None
 
 
@@ -96,7 +101,7 @@ def review_order(
             items += _of_one(results, label, own, stretch, marks, prompted)
     for (label, index), mark in marks.items():
         if mark == "rejected" and results.packed(label, index) is None and (labels is None or label in labels):
-            items.append(ReviewItem(label, index, math.inf, 0.0, 0.0, 1.0, 0.0, 0.0, mark))
+            items.append(ReviewItem(label, index, math.inf, 0.0, 0.0, 1.0, 0.0, mark=mark))
     order = {"rejected": 0, None: 1, "skipped": 2}
     return sorted(items, key=lambda item: (order[item.mark], -item.risk, item.index, item.label))
 
@@ -142,8 +147,9 @@ def _of_one(
         else:
             # Beyond its end an object is rightly unlike its neighbour; a gap is not.
             drift, doubt = float(len(near) > 1), _ABSENT * doubt
-        risk = doubt + _DRIFT * drift + _JUMP * jump + _WANED * waned
-        yield ReviewItem(label, index, risk, result.confidence, result.object_score, drift, jump, waned, mark)
+        apart = result.disagreement
+        risk = doubt + _DRIFT * drift + _JUMP * jump + _WANED * waned + _APART * (apart or 0.0)
+        yield ReviewItem(label, index, risk, result.confidence, result.object_score, drift, jump, waned, apart, mark)
 
 
 def _area(result: ObjectResult | None) -> int:

@@ -160,7 +160,15 @@ def _layers(name: str) -> list[LayerData]:
         **common,
         "name": made.name,
         "rgb": made.axes.endswith("C"),
-        "metadata": {"axes": made.axes, "kind": made.kind, "licence": made.licence, "source": made.source},
+        "metadata": {
+            "axes": made.axes,
+            "kind": made.kind,
+            "licence": made.licence,
+            "source": made.source,
+            # A session refers to the file instead of copying it.
+            "path": str(made.image),
+            **({} if made.window is None else {"window": made.window}),
+        },
     }
     if stack.window is not None and not image["rgb"]:
         image["contrast_limits"] = stack.window

@@ -50,7 +50,7 @@ class AnnotationSession(PropagatingSession):
     Raises
     ------
     InputError
-        If the policy or the kind is unknown.
+        If the policy or the kind is unknown, or pictures that differ in size are to be a stack.
     """
 
     # -- objects ---------------------------------------------------------------------------------------------------

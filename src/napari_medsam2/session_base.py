@@ -60,6 +60,11 @@ class SessionBase:
             raise InputError(f"a session needs an ImageStack, not {type(stack).__name__}: ImageStack(array, axes)")
         if kind is not None and kind not in get_args(Kind):
             raise InputError(f"unknown kind {kind!r}; choose 'stack' (neighbouring slices) or 'collection' (unordered)")
+        if kind == "stack" and not stack.uniform:
+            raise InputError(
+                f"the pictures of {stack.name} differ in size, so they are no stack; choose the kind 'collection', or "
+                "crop them"
+            )
         self.stack, self.backend = stack, backend
         self.kind: Kind = kind or ("collection" if stack.is_collection else "stack")
         self.bank = memory if isinstance(memory, BankConfig) else BankConfig(memory)

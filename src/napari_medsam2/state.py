@@ -194,7 +194,7 @@ class State:
 def weigh(value: Value | None) -> int:
     """Count the bytes that a value takes, about."""
     if isinstance(value, PackedResult):
-        return 200 + len(value.data)
+        return 200 + len(value.data) + len(value.members)
     if isinstance(value, SlicePrompt):
         return 200 + value.points.nbytes + value.labels.nbytes + (0 if value.mask is None else value.mask.nbytes)
     if isinstance(value, Prediction):

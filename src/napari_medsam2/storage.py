@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medsam2 import __version__
 from napari_medsam2._codec import decode_entries, encode_entries
-from napari_medsam2._files import atomic_path
+from napari_medsam2._files import WINDOWS, atomic_path
 from napari_medsam2._imageref import ImageReference
 from napari_medsam2._journal import MAGIC, JournalFile, Piece, Tail, pack, read_records
 from napari_medsam2._lock import HeldError, Lock
@@ -337,15 +337,21 @@ class Store:
         self.check()
         path, generation = self.folder / JOURNAL, self._generation + 1
         tail = Tail(len(MAGIC))
-        with atomic_path(path) as temporary:
-            with temporary.open("wb") as stream:
-                stream.write(MAGIC)
-                for number, piece in enumerate(snapshot(settings, state, history, generation)):
-                    tail.end += stream.write(pack(piece, number))
-                    tail.number = number + 1
-            if os.name == "nt" and self._file is not None:
-                # Windows replaces no file that is open.
+        try:
+            with atomic_path(path) as temporary:
+                with temporary.open("wb") as stream:
+                    stream.write(MAGIC)
+                    for number, piece in enumerate(snapshot(settings, state, history, generation)):
+                        tail.end += stream.write(pack(piece, number))
+                        tail.number = number + 1
+                if WINDOWS and self._file is not None:
+                    # Windows replaces no file that is open.
+                    self._file.close()
+        except BaseException:
+            if WINDOWS and self._file is not None:
                 self._file.close()
+                self._file.reopen()
+            raise
         old, self._file = self._file, JournalFile(path, tail)
         if old is not None:
             old.close()

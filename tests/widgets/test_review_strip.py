@@ -11,7 +11,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from tests.widgets.looks import dress, pixels, turn
 
-from napari_medsam2.widgets.review_bar import ReviewBar
+from napari_medsam2.widgets.review_bar import Legend, ReviewBar
 from napari_medsam2.widgets.review_strip import ReviewStrip
 from napari_medsam2.widgets.rows import Mark, StripAxis, StripRow
 from napari_medsam2.widgets.theme import ramp_color, shades
@@ -265,3 +265,33 @@ def test_the_bar_says_what_is_left_and_offers_what_can_be_done(qtbot: QtBot) -> 
     bar.set_tip("next", "Next worst (W)")
     assert bar.buttons["next"].toolTip() == "Next worst (W)"
     assert bar.buttons["next"].accessibleName() == "Next worst"
+
+
+@pytest.mark.parametrize("height", [60, 110])
+def test_marks_are_icons_in_low_rows_too(qtbot: QtBot, height: int) -> None:
+    strip = ReviewStrip()
+    dress(qtbot, strip, "dark", 1000, height)
+    rows = _rows(8, 30)
+    strip.show_rows(rows, StripAxis(30))
+    plain = pixels(strip.viewport()).astype(int)
+    rows[1].marks[12] = Mark.PROMPTED
+    strip.show_rows(rows, StripAxis(30))
+    at = strip.place(2, 12)
+    changed = (pixels(strip.viewport()).astype(int) != plain).any(-1)
+    assert changed.sum() > 25
+    assert changed[at.y() - 9 : at.y() + 10, at.x() - 7 : at.x() + 8].sum() == changed.sum()
+
+
+@pytest.mark.parametrize(("width", "marks", "ramp"), [(1360, True, True), (1000, False, True), (640, False, False)])
+def test_the_key_takes_the_room_that_there_is(qtbot: QtBot, width: int, marks: bool, ramp: bool) -> None:
+    bar = ReviewBar()
+    window = dress(qtbot, bar, "dark", width, 30)
+    bar.show_state(1870, 2000, 0.42, has_mask=True)
+    qtbot.wait(1)
+    assert window.width() == width  # nothing makes the dock wider
+    legend = bar.findChild(Legend)
+    assert legend is not None
+    assert legend.isVisible() == ramp
+    if ramp:
+        assert (legend.width() > 300) == marks
+        assert legend.x() + legend.width() <= width

@@ -408,3 +408,12 @@ def test_the_measure_of_a_collection_of_one_size_is_an_area() -> None:
     stack = ImageStack(np.ones((3, 4, 5)), "ZYX")
     assert measure_of(stack).name == "Volume"
     assert measure_of(stack, "collection").name == "Area"
+
+
+def test_a_ruler_counts_within_volumes() -> None:
+    films = strip_axis(ImageStack(np.ones((3, 4, 5, 6)), "TZYX"))
+    assert [films.start(i) for i in (0, 3, 4, 11)] == [0, 0, 4, 8]
+    assert films.short(9) == "t 2, z 1"
+    assert films.group_title(9) == "t 2"
+    plain = StripAxis(5)
+    assert (plain.short(3), plain.start(3), plain.group_title(3)) == ("3", 0, "")

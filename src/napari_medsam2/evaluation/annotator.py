@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from napari_medsam2.errors import InputError
-from napari_medsam2.geometry import mask_box
+from napari_medsam2.geometry import tight_box
 
-if TYPE_CHECKING:
-    from napari_medsam2.geometry import Box
-
-__all__ = ["innermost", "tight_box"]
-
-
-def tight_box(mask: np.ndarray) -> Box:
-    """Return the edges of the tight box around a mask ``(H, W)``.
-
-    Raises
-    ------
-    InputError
-        If the mask is empty.
-    """
-    box = mask_box(mask)
-    if box is None:
-        raise InputError("an empty mask has no box; give one with at least one pixel")
-    return box
+__all__ = ["innermost"]
 
 
 def innermost(mask: np.ndarray) -> tuple[int, int]:

@@ -10,10 +10,11 @@ import numpy as np
 
 from napari_medsam2._progress import quiet
 from napari_medsam2.errors import InputError
-from napari_medsam2.evaluation.annotator import innermost, tight_box
+from napari_medsam2.evaluation.annotator import innermost
 from napari_medsam2.evaluation.baselines import copy_through, fill_box, grey, otsu, otsu_in_box
 from napari_medsam2.evaluation.interactive import clicks_until_good, mend, spoiled
 from napari_medsam2.evaluation.judging import judge_foreground, judge_objects
+from napari_medsam2.geometry import tight_box
 from napari_medsam2.metrics import dice
 
 if TYPE_CHECKING:

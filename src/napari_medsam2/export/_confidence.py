@@ -22,11 +22,14 @@ CONFIDENCE_COLUMNS = ("index", "image", "object", "name", "confidence", "object_
 
 
 class _Known(NamedTuple):
-    """What the file says of an object on a slice."""
+    """What the file says of an object on a slice; None where nothing was computed."""
 
-    confidence: float
-    score: float
+    confidence: float | None
+    score: float | None
     source: str
+
+
+_ENDED = _Known(None, None, "ended")
 
 
 def write_confidence(path: str | Path, session: LabelSource) -> None:
@@ -35,8 +38,8 @@ def write_confidence(path: str | Path, session: LabelSource) -> None:
     The columns are the slice's number ``index``, its file name ``image`` (empty for stacks), the label ``object``, its
     ``name``, ``confidence`` and ``object_score`` in [0, 1], the ``source`` of the mask, and the ``area`` in pixels that
     the object has in the labels. ``source`` is ``prompt`` (the model, from a prompt), ``mask`` (a person's, taken as it
-    is), ``propagated``, or ``ended``: the object's propagation had ended on an earlier slice without it, and the
-    confidence is that of the slice where it did.
+    is), ``propagated``, or ``ended``: the object's propagation had ended on an earlier slice without it, so that
+    this one was not looked at, and confidence and score are empty.
 
     Raises
     ------
@@ -62,9 +65,11 @@ def write_confidence(path: str | Path, session: LabelSource) -> None:
                 if row is None:
                     continue
                 name, area = session.objects[label].name, areas.get(label, 0)
-                writer.writerow(
-                    [index, image, label, name, f"{row.confidence:.4f}", f"{row.score:.4f}", row.source, area]
-                )
+                writer.writerow([index, image, label, name, _text(row.confidence), _text(row.score), row.source, area])
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def _carry_ends(known: Mapping[int, _Known], runs: Iterable[range]) -> dict[int, _Known]:
@@ -77,8 +82,8 @@ def _carry_ends(known: Mapping[int, _Known], runs: Iterable[range]) -> dict[int,
                 if index in known:
                     # Without an end, nothing was looked for behind: the propagation was stopped or not asked for.
                     here = known[index]
-                    absent = here.score < 0.5 or here.confidence == 0
-                    end = here._replace(source="ended") if absent else None
+                    absent = here.score is None or here.score < 0.5 or here.confidence == 0
+                    end = _ENDED if absent else None
                 elif end is not None:
                     out.setdefault(index, end)
     return out

@@ -6,14 +6,9 @@ import numpy as np
 from scipy import ndimage
 
 from napari_medsam2.backend.protocol import NO_POINTS, ViewPrompt
+from napari_medsam2.geometry import tight_box
 
-__all__ = ["corrective_click", "first_prompt", "interior_point", "spoil", "tight_box"]
-
-
-def tight_box(mask: np.ndarray) -> tuple[float, float, float, float]:
-    """Edges of the box around a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return rows[0] - 0.5, columns[0] - 0.5, rows[-1] + 0.5, columns[-1] + 0.5
+__all__ = ["corrective_click", "first_prompt", "interior_point", "spoil"]
 
 
 def interior_point(mask: np.ndarray, rng: np.random.Generator | None = None) -> tuple[float, float]:

@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-import numpy as np
-from qtpy.QtCore import QEvent, QPoint, QRectF, QSize, Qt, Signal
-from qtpy.QtGui import QImage, QKeyEvent, QMouseEvent, QPainter, QPen, QPixmap
+from qtpy.QtCore import QEvent, QPoint, QRect, QRectF, QSize, Qt, Signal
+from qtpy.QtGui import QKeyEvent, QMouseEvent, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import (
-    QComboBox,
-    QDoubleSpinBox,
-    QFormLayout,
     QFrame,
     QHBoxLayout,
     QLabel,
     QScrollArea,
     QSizePolicy,
-    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_medsam2.memory import BankConfig, Policy
-from napari_medsam2.widgets.theme import IconButton, mix, ramp_color, shades
+from napari_medsam2.widgets.bank_settings import BankSettings
+from napari_medsam2.widgets.theme import IconButton, mix, ramp_color, shades, to_pixmap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from qtpy.QtGui import QPaintEvent
 
+    from napari_medsam2.memory import BankConfig
     from napari_medsam2.widgets.rows.bank import BankCard
 
-__all__ = ["POLICIES", "BankView", "to_pixmap"]
+__all__ = ["BankView"]
 
-POLICIES = {
-    "self-sorting": "Self-sorting",
-    "released": "Released code",
-    "fifo": "Most recent",
-}
-"""What the choice calls the policies."""
-
-_POLICY_TIPS = {
-    "self-sorting": "MedSAM-2's: keeps confident memories that differ; those that resemble the slice weigh more",
-    "released": "The rule of the MedSAM-2 authors' published 2-D code",
-    "fifo": "SAM 2's: keeps prompted slices and the most recent ones",
-}
 _REASON_TIPS = {
     "prompted": "A person prompted this slice",
     "corrected": "A person corrected this slice",
@@ -55,15 +39,10 @@ _REASON_TIPS = {
 }
 _SIDE = 48
 """Pixels of a card's picture."""
+_KEPT = 200
+"""Pictures that are kept at most."""
 _NOBODY = "No memories to show: this slice was prompted, or has not been propagated yet."
-
-
-def to_pixmap(rgb: np.ndarray) -> QPixmap:
-    """Make a pixmap of ``(h, w, 3)`` uint8."""
-    data = np.ascontiguousarray(rgb, np.uint8)
-    h, w = data.shape[:2]
-    # Copied, since a QImage shares its bytes.
-    return QPixmap.fromImage(QImage(data.tobytes(), w, h, w * 3, QImage.Format.Format_RGB888).copy())
+_WISHES = "This slice read no memories. Pinned and dropped ones:"
 
 
 class BankView(QWidget):
@@ -88,6 +67,8 @@ class BankView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        # napari pushes up what does not want the height that there is.
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._cards: list[_Card] = []
         self._pictures: dict[int, QPixmap] = {}
         self._asked: set[int] = set()
@@ -106,7 +87,7 @@ class BankView(QWidget):
         self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._scroll.setMinimumHeight(_SIDE + 8)
-        self._settings = _Settings()
+        self._settings = BankSettings()
         self._toggle = IconButton("right", "How the bank chooses its memories", "Advanced")
         self._toggle.clicked.connect(lambda: self.set_advanced(self._settings.isHidden()))
         self._settings.setVisible(False)
@@ -134,7 +115,10 @@ class BankView(QWidget):
         self._settings.show_config(config)
         read = sum(card.weight is not None for card in cards)
         memories = "1 memory" if read == 1 else f"{read} memories"
-        self._summary.setText(f"{title or 'This slice'} read {memories}" if read else _NOBODY)
+        if read:
+            self._summary.setText(f"{title or 'This slice'} read {memories}")
+        else:
+            self._summary.setText(_WISHES if cards else _NOBODY)
         while len(self._cards) > len(cards):
             spare = self._cards.pop()
             spare.hide()
@@ -150,7 +134,12 @@ class BankView(QWidget):
     def set_thumbnail(self, index: int, rgb: np.ndarray) -> None:
         """Show ``(h, w, 3)`` uint8 as the picture of a slice, from now on."""
         self._asked.discard(index)
+        self._pictures.pop(index, None)
         pixmap = self._pictures[index] = to_pixmap(rgb)
+        if len(self._pictures) > _KEPT:
+            seen = {widget.card.index for widget in self._cards if widget.card is not None}
+            for old in [one for one in self._pictures if one not in seen][: len(self._pictures) - _KEPT]:
+                del self._pictures[old]
         for widget in self._cards:
             if widget.card is not None and widget.card.index == index:
                 widget.set_picture(pixmap)
@@ -310,7 +299,7 @@ class _Card(QFrame):
             size = self._picture.size().scaled(_SIDE, _SIDE, Qt.AspectRatioMode.KeepAspectRatio)
             corner = QPoint(3 + (_SIDE - size.width()) // 2, 3 + (_SIDE - size.height()) // 2)
             painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
-            painter.drawPixmap(QRectF(corner, size).toRect(), self._picture)
+            painter.drawPixmap(QRect(corner, size), self._picture)
         left = _SIDE + 11
         room = self._pin.x() - left - 4
         bold = painter.font()
@@ -332,63 +321,3 @@ class _Card(QFrame):
             color = tint.accent if card.confidence is None else ramp_color(card.confidence, tint.dark)
             painter.fillRect(QRectF(bar.left(), bar.top(), bar.width() * card.weight, bar.height()), color)
         painter.end()
-
-
-class _Settings(QWidget):
-    """Policy, size and threshold."""
-
-    changed = Signal(object)
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._config = BankConfig()
-        self._policy = QComboBox()
-        for number, policy in enumerate(get_args(Policy)):
-            self._policy.addItem(POLICIES[policy], policy)
-            self._policy.setItemData(number, _POLICY_TIPS[policy], Qt.ItemDataRole.ToolTipRole)
-        self._policy.setMinimumContentsLength(8)
-        self._size = QSpinBox()
-        self._size.setRange(1, 64)
-        self._size.setToolTip("How many memories the bank keeps; more are slower")
-        self._threshold = QDoubleSpinBox()
-        self._threshold.setRange(0.0, 1.0)
-        self._threshold.setSingleStep(0.05)
-        self._threshold.setToolTip("The bank takes memories whose confidence is above this")
-        form = QFormLayout(self)
-        form.setContentsMargins(0, 0, 4, 0)
-        form.setVerticalSpacing(4)
-        form.addRow("Policy", self._policy)
-        form.addRow("Memories", self._size)
-        form.addRow("Confident above", self._threshold)
-        for box in (self._size, self._threshold):
-            box.setKeyboardTracking(False)
-            box.valueChanged.connect(self._on_change)
-        self._policy.currentIndexChanged.connect(self._on_policy)
-        self.show_config(self._config)
-
-    def show_config(self, config: BankConfig) -> None:
-        """Show a session's settings; emits nothing."""
-        self._config = config
-        boxes = (self._policy, self._size, self._threshold)
-        for box in boxes:
-            box.blockSignals(True)
-        self._policy.setCurrentIndex(self._policy.findData(config.policy))
-        self._policy.setToolTip(_POLICY_TIPS[config.policy])
-        self._size.setValue(config.capacity)
-        self._threshold.setValue(config.threshold)
-        self._threshold.setEnabled(config.policy == "self-sorting")
-        for box in boxes:
-            box.blockSignals(False)
-
-    def _on_policy(self) -> None:
-        # Each policy has a size of its own that suits it.
-        self._emit(replace(self._config, policy=self._policy.currentData(), size=None))
-
-    def _on_change(self) -> None:
-        size = self._config.size if self._size.value() == self._config.capacity else self._size.value()
-        self._emit(replace(self._config, size=size, threshold=round(self._threshold.value(), 4)))
-
-    def _emit(self, config: BankConfig) -> None:
-        if config != self._config:
-            self.show_config(config)
-            self.changed.emit(config)

@@ -95,6 +95,7 @@ class MedSam2Dock(QWidget):
         self.bind_keys()
         bench.events.annotation.connect(self._opened)
         bench.load_model()
+        bench.adopting.look()
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """End with the window."""

@@ -8,9 +8,8 @@ from qtpy.QtCore import QAbstractListModel, QModelIndex, QPersistentModelIndex, 
 from qtpy.QtGui import QPainter, QPen, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QFrame, QListView, QStyle, QStyledItemDelegate
 
-from napari_medsam2.widgets.bank_view import to_pixmap
 from napari_medsam2.widgets.icons import draw
-from napari_medsam2.widgets.theme import mix, ramp_color, shades
+from napari_medsam2.widgets.theme import mix, ramp_color, shades, to_pixmap
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Image
 
-__all__ = ["LayerSpec", "choices", "guess_axes", "spacing_of", "stack_of"]
+__all__ = ["LayerSpec", "choices", "guess_axes", "letters_of", "spacing_of", "stack_of"]
 
 _WORDS = {
     **dict.fromkeys(("t", "time", "frame", "frames", "timepoint"), "T"),
@@ -158,7 +158,7 @@ def guess_axes(layer: Image) -> str:
         said = said.upper().removesuffix(CHANNEL) if layer.rgb else said.upper()
         if _fits(said, shape, layer.rgb):
             return said
-    named = "".join(_WORDS.get(str(label).strip().lower(), "?") for label in layer.axis_labels)
+    named = letters_of(layer.axis_labels)
     if _fits(named, shape, layer.rgb):
         return named
     outer = shape[:-2]
@@ -173,6 +173,11 @@ def guess_axes(layer: Image) -> str:
     for axis, letter in zip(reversed(free), ("Z", "T", "N", CHANNEL), strict=False):
         letters[axis] = letter
     return "".join(letters) + "YX"
+
+
+def letters_of(labels: Sequence[str]) -> str:
+    """Return the letters of axis labels such as ``("time", "y", "x")``, ``?`` for what is no name of an axis."""
+    return "".join(_WORDS.get(str(label).strip().lower(), "?") for label in labels)
 
 
 def choices(layer: Image) -> list[str]:

@@ -54,6 +54,7 @@ class ModelTable(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._cards: dict[str, _Card] = {}
         self._device = QComboBox()
         self._device.setToolTip("Where the model runs")
@@ -171,7 +172,7 @@ class _Card(QFrame):
         self._row = row
         size = _size(row)
         self._name.setText(row.name)
-        self._good_for.setText(row.good_for)
+        self._good_for.setText(row.good_for[:1].upper() + row.good_for[1:])
         self._note.setVisible(bool(row.note))
         busy = row.state in ("downloading", "waiting")
         self._bar.setVisible(busy)
@@ -183,7 +184,7 @@ class _Card(QFrame):
         for name, button in self._buttons.items():
             button.setVisible(name == action)
         self._buttons["get"].setText("Retry" if row.state == "failed" else "Get")
-        self._buttons["get"].set_tip(f"Download {row.name} ({size})")
+        self._buttons["get"].set_tip(f"Download {row.name}{f' ({size})' if size else ''}")
         self._paint()
 
     def changeEvent(self, event: QEvent) -> None:
@@ -205,7 +206,7 @@ class _Card(QFrame):
         if row is None:
             return
         # A label under a style sheet does not heed its palette.
-        facts = [part.replace(" ", "\N{NO-BREAK SPACE}") for part in (_size(row), row.licence, row.speed) if part]
+        facts = [_together(part) for part in (_size(row), row.licence, row.speed) if part]
         self._facts.setText(_colored(" · ".join(facts), tint.faint))
         self._note.setText(_colored(row.note, tint.bad if row.state == "failed" else tint.faint))
         self.update()
@@ -223,7 +224,12 @@ class _Card(QFrame):
 
 
 def _size(row: ModelRow) -> str:
-    return "in this package" if row.size is None else format_bytes(row.size)
+    return "" if row.size is None else format_bytes(row.size)
+
+
+def _together(text: str) -> str:
+    """Keep a short text on one line; a long one has to break in a narrow dock."""
+    return text if len(text) > 20 else text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _colored(text: str, color: QColor) -> str:
@@ -235,6 +241,8 @@ def _label(bold: bool = False) -> QLabel:
     label.setTextFormat(Qt.TextFormat.PlainText)
     label.setWordWrap(True)
     label.setIndent(0)
+    # The text of a registry must not make the dock wider.
+    label.setMinimumWidth(1)
     if bold:
         font = label.font()
         font.setBold(True)

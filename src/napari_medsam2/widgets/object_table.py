@@ -296,7 +296,7 @@ class _View(QTableView):
         rows = self.verticalHeader()
         rows.setVisible(False)
         rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
-        rows.setDefaultSectionSize(24)
+        rows.setDefaultSectionSize(max(24, self.fontMetrics().height() + 8))
         self.horizontalHeader().setHighlightSections(False)
         self.horizontalHeader().setMinimumSectionSize(20)
         self.setMinimumHeight(24 * 4)

@@ -113,10 +113,13 @@ class ReviewBar(QWidget):
         self._buttons[name].set_tip(tip)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Leave the key out where there is no room for it."""
+        """Shorten the key to the strip, or leave it out, where there is no room for it."""
         super().resizeEvent(event)
         others = sum(button.sizeHint().width() + 4 for button in self._buttons.values())
-        self._legend.setVisible(self.width() >= others + 220 + self._legend.sizeHint().width())
+        words = self.fontMetrics().horizontalAdvance("1,870 of 2,000 to review, this one 0.43")
+        room = self.width() - others - words - 30
+        self._legend.set_short(room < self._legend.width_of(short=False))
+        self._legend.setVisible(room >= self._legend.width_of(short=True))
 
 
 class Legend(QWidget):
@@ -135,17 +138,30 @@ class Legend(QWidget):
         super().__init__(parent)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.setAccessibleName("Key to the review strip")
+        self._short = False
         self.setToolTip(
-            "Bars: the model's confidence in each mask. A low bar: the object is not there. "
-            "Ring: skipped. Grey diamond: edited."
+            "<b>Bars</b>: the model's confidence in each mask; a low bar: the object is not there.<br>"
+            "<b>Triangle</b>: prompted. <b>Diamond</b>: corrected; a grey one: edited.<br>"
+            "<b>Line below</b>: accepted. <b>Cross</b>: rejected. <b>Ring</b>: skipped.<br>"
+            "<b>Frame</b>: in the memory bank of the slice that you see."
         )
+
+    def set_short(self, short: bool) -> None:
+        """Leave the marks to the tooltip, or not."""
+        if short != self._short:
+            self._short = short
+            self.updateGeometry()
+            self.update()
+
+    def width_of(self, short: bool) -> int:
+        """Return how many pixels it takes."""
+        metrics = self.fontMetrics()
+        ends = metrics.horizontalAdvance("doubtful") + metrics.horizontalAdvance("sure") + self._RAMP + 18
+        return ends if short else ends + 6 + sum(metrics.horizontalAdvance(word) + 26 for *_, word in self._MARKS)
 
     def sizeHint(self) -> QSize:
         """As wide as its words."""
-        metrics = self.fontMetrics()
-        words = sum(metrics.horizontalAdvance(word) + 26 for *_, word in self._MARKS)
-        ends = metrics.horizontalAdvance("doubtful") + metrics.horizontalAdvance("sure")
-        return QSize(words + self._RAMP + ends + 24, metrics.height() + 4)
+        return QSize(self.width_of(self._short), self.fontMetrics().height() + 4)
 
     def minimumSizeHint(self) -> QSize:
         """None: it is left out where it does not fit."""
@@ -172,7 +188,7 @@ class Legend(QWidget):
         painter.fillRect(QRectF(x, middle - 4, self._RAMP, 8), gradient)
         x += self._RAMP + 6
         word("sure")
-        for name, colour_name, text in self._MARKS:
+        for name, colour_name, text in () if self._short else self._MARKS:
             x += 12
             colour: QColor = getattr(tint, colour_name)
             if name == "line":

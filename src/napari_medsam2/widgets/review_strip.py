@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ReviewStrip"]
 
 _LOWEST, _HIGHEST = 15, 36
-"""Pixels of a row."""
-_RULER = 17
+"""Pixels of a row, in a small font."""
 _NAMES = 170
 _STEPS = 64
 """Steps of the horizontal scroll bar to a slice."""
@@ -95,7 +94,7 @@ class ReviewStrip(QAbstractScrollArea):
         row = scene.row_of(label)
         if moved and row is not None:
             bar, top = self.verticalScrollBar(), row * scene.row_height
-            page = self.viewport().height() - _RULER
+            page = self.viewport().height() - self._ruler_height
             if top < bar.value():
                 bar.setValue(top)
             elif top + scene.row_height > bar.value() + page:
@@ -121,7 +120,7 @@ class ReviewStrip(QAbstractScrollArea):
         if row is None:
             raise KeyError(label)
         x = scene.names + scene.zoom.x(index + 0.5, self._pixels())
-        y = _RULER + (row + 0.5) * scene.row_height - self.verticalScrollBar().value()
+        y = self._ruler_height + (row + 0.5) * scene.row_height - self.verticalScrollBar().value()
         return QPoint(int(x), int(y))
 
     def at(self, point: QPoint | QPointF) -> tuple[int, int] | None:
@@ -134,8 +133,8 @@ class ReviewStrip(QAbstractScrollArea):
         return scene.rows[row].label, self._index_at(row, x)
 
     def _row_at(self, y: float) -> int | None:
-        row = int(y - _RULER + self.verticalScrollBar().value()) // self._scene.row_height
-        return row if y >= _RULER and 0 <= row < len(self._scene.rows) else None
+        row = int(y - self._ruler_height + self.verticalScrollBar().value()) // self._scene.row_height
+        return row if y >= self._ruler_height and 0 <= row < len(self._scene.rows) else None
 
     def _index_at(self, row: int, x: float) -> int:
         """Return the slice at a pixel; of several, the least confident, which gives the pixel its colour."""
@@ -151,21 +150,25 @@ class ReviewStrip(QAbstractScrollArea):
 
     # -- layout ----------------------------------------------------------------------------------------------------
 
+    @property
+    def _ruler_height(self) -> int:
+        return self.fontMetrics().height() + 3
+
     def sizeHint(self) -> QSize:
         """Room for up to four objects."""
-        return QSize(600, _RULER + 4 + 22 * min(max(len(self._scene.rows), 2), 4))
+        return QSize(600, self._ruler_height + 4 + 22 * min(max(len(self._scene.rows), 2), 4))
 
     def minimumSizeHint(self) -> QSize:
         """Room for one object."""
-        return QSize(200, _RULER + _HIGHEST)
+        return QSize(200, self._ruler_height + _HIGHEST)
 
     def _lay_out(self) -> None:
         scene, view = self._scene, self.viewport()
         metrics = self.fontMetrics()
         longest = max((metrics.horizontalAdvance(row.name) for row in scene.rows), default=0)
         scene.names = min(longest + 30, _NAMES, max(view.width() * 3 // 10, 40)) if scene.rows else 0
-        room = max(view.height() - _RULER, 1)
-        scene.row_height = min(max(room // max(len(scene.rows), 1), _LOWEST), _HIGHEST)
+        room = max(view.height() - self._ruler_height, 1)
+        scene.row_height = min(max(room // max(len(scene.rows), 1), _LOWEST, metrics.height()), _HIGHEST)
         bar = self.verticalScrollBar()
         bar.setPageStep(room)
         bar.setSingleStep(scene.row_height)
@@ -209,8 +212,8 @@ class ReviewStrip(QAbstractScrollArea):
             zoom, (a, b) = self._scene.zoom, sorted(self._ruler)
             left, right = (self._scene.names + zoom.x(i, self._pixels()) for i in (a, b + 1))
             selection = QRectF(left, 0, right - left, self.viewport().height())
-        area = QRect(0, 0, self.viewport().width(), self.viewport().height())
-        self._painter.paint(painter, self, self._scene, area, _RULER, self.verticalScrollBar().value(), selection)
+        area, scrolled = QRect(QPoint(0, 0), self.viewport().size()), self.verticalScrollBar().value()
+        self._painter.paint(painter, self, self._scene, area, self._ruler_height, scrolled, selection)
         painter.end()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
@@ -218,7 +221,7 @@ class ReviewStrip(QAbstractScrollArea):
         if event.button() != Qt.MouseButton.LeftButton:
             return
         point, scene = event.position(), self._scene
-        if point.y() < _RULER and point.x() >= scene.names:
+        if point.y() < self._ruler_height and point.x() >= scene.names:
             index = scene.zoom.index(point.x() - scene.names, self._pixels())
             self._ruler = index, index
             self.viewport().update()
@@ -240,7 +243,7 @@ class ReviewStrip(QAbstractScrollArea):
             self.viewport().update()
         elif self._dragged is not None and self._dragged < len(self._scene.rows):
             self._go(self._dragged, event.position().x())
-        over = event.position().y() < _RULER and x >= 0
+        over = event.position().y() < self._ruler_height and x >= 0
         self.viewport().setCursor(Qt.CursorShape.SplitHCursor if over else Qt.CursorShape.ArrowCursor)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
@@ -256,7 +259,7 @@ class ReviewStrip(QAbstractScrollArea):
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         """Show all slices."""
-        if event.position().y() < _RULER:
+        if event.position().y() < self._ruler_height:
             self._set_zoom(Zoom.all_of(self._scene.axis.count))
         else:
             self.mousePressEvent(event)
@@ -313,7 +316,7 @@ class ReviewStrip(QAbstractScrollArea):
     def describe(self, point: QPoint) -> str:
         """Return the tooltip of a place of the viewport, as rich text."""
         scene = self._scene
-        if point.y() < _RULER:
+        if point.y() < self._ruler_height:
             return (
                 "Drag to zoom into a range; double click to see all slices. The wheel zooms too." if scene.rows else ""
             )

@@ -6,18 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import QPointF, QRect, QRectF, Qt
+from qtpy.QtCore import QRect, QRectF, Qt
 from qtpy.QtGui import QColor, QImage, QPen
 
-from napari_medsam2.widgets.icons import draw
 from napari_medsam2.widgets.rows.strip import Mark, StripAxis
 from napari_medsam2.widgets.rows.zoom import Zoom, bars, lane, ticks
-from napari_medsam2.widgets.theme import mix, ramp, shades, swatch
+from napari_medsam2.widgets.theme import glyph, mix, ramp, shades, swatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qtpy.QtGui import QPainter
+    from qtpy.QtGui import QFontMetrics, QPainter
     from qtpy.QtWidgets import QWidget
 
     from napari_medsam2.widgets.rows.strip import StripRow
@@ -175,8 +174,11 @@ class StripPainter:
 
     def _row(self, painter: QPainter, scene: Scene, number: int, box: QRect, pictures: _Pictures, tint: Shades) -> None:
         row, zoom = scene.rows[number], scene.zoom
-        roomy = box.height() >= _ROOMY and zoom.cell(box.width()) >= 5
-        head = 9 if roomy else 3
+        cell = zoom.cell(box.width())
+        # Icons stand above the bars where rows are high, and on them where bars are wide.
+        above = box.height() >= _ROOMY and cell >= 5
+        on_top = not above and cell >= 11
+        head = 9 if above else 1 if on_top else 3
         bar = QRect(box.left(), box.top() + head, box.width(), box.height() - head - 4)
         width = pictures.bars.width()
         source = QRect(0, number - pictures.start, width, 1)
@@ -184,24 +186,27 @@ class StripPainter:
         low = max(bar.height() // 3, 2)
         painter.drawImage(QRect(bar.left(), bar.bottom() + 1 - low, width, low), pictures.absent, source)
         painter.drawImage(QRect(bar.left(), bar.bottom() + 2, width, 2), pictures.accepted, source)
-        if roomy:
-            self._glyphs(painter, scene, row, QRect(box.left(), box.top(), box.width(), head), tint)
+        self._frames(painter, scene, row, bar, tint)
+        if above:
+            self._glyphs(painter, scene, row, QRect(box.left(), box.top(), box.width(), 8), tint)
+        elif on_top:
+            self._glyphs(painter, scene, row, bar, tint, tint.back)
         else:
             painter.drawImage(QRect(bar.left(), box.top(), width, head), pictures.ticks, source)
-        self._frames(painter, scene, row, bar, tint)
 
-    def _glyphs(self, painter: QPainter, scene: Scene, row: StripRow, box: QRect, tint: Shades) -> None:
+    def _glyphs(
+        self, painter: QPainter, scene: Scene, row: StripRow, box: QRect, tint: Shades, ground: QColor | None = None
+    ) -> None:
+        """Draw the icons of marks into the middle of a box, on discs of a colour if there is one."""
         zoom = scene.zoom
         first, last = max(int(zoom.first), 0), min(int(zoom.first + zoom.span) + 1, zoom.count)
         some = np.uint8(Mark.PROMPTED | Mark.CORRECTED | Mark.EDITED | Mark.SKIPPED | Mark.REJECTED)
-        size = float(min(box.height(), 8))
+        size, ratio = 8 if ground is None else 11, painter.device().devicePixelRatioF()
+        top = box.top() + (box.height() - size) // 2
         for index in (np.flatnonzero(row.marks[first:last] & some) + first).tolist():
             name, colour = next((n, c) for flag, n, c in reversed(GLYPHS) if row.marks[index] & flag)
             x = box.left() + zoom.x(index + 0.5, box.width())
-            painter.save()
-            painter.translate(QPointF(x - size / 2, box.top()))
-            draw(painter, name, getattr(tint, colour), size)
-            painter.restore()
+            painter.drawPixmap(round(x - size / 2), top, glyph(name, getattr(tint, colour), size, ground, ratio))
 
     def _frames(self, painter: QPainter, scene: Scene, row: StripRow, bar: QRect, tint: Shades) -> None:
         """Frame the bank's slices and the current one."""
@@ -236,35 +241,68 @@ class StripPainter:
                 border = round(left + zoom.x(start, pixels))
                 painter.setPen(QPen(tint.faint, 1, Qt.PenStyle.DotLine))
                 painter.drawLine(border, ruler - 4, border, area.height())
-        wide = metrics.horizontalAdvance("0" * len(str(zoom.count))) + 10
-        step = _step(zoom.span * wide / max(zoom.width(pixels), 1))
         taken = QRectF()
         if scene.index is not None and 0 <= scene.index < zoom.count:
-            x = left + zoom.x(scene.index + 0.5, pixels)
-            text = str(scene.index)
-            long = metrics.horizontalAdvance(text) + 8
-            taken = QRectF(min(max(x - long / 2, left), max(area.width() - long, left)), 0, long, ruler - 2)
-            if left <= x <= area.width():
-                line = QColor(tint.text)
-                line.setAlpha(110)
-                painter.setPen(QPen(line, 1))
-                painter.drawLine(round(x), ruler - 2, round(x), area.height())
-                painter.setPen(Qt.PenStyle.NoPen)
-                painter.setBrush(tint.text)
-                painter.drawRoundedRect(taken, 3, 3)
-                painter.setPen(tint.back)
-                painter.drawText(taken, Qt.AlignmentFlag.AlignCenter.value, text)
+            taken = self._cursor(painter, metrics, scene, area, ruler, tint)
         painter.setPen(tint.faint)
-        first = int(np.ceil(zoom.first / step)) * step
-        for index in range(first, min(int(zoom.first + zoom.span) + 1, zoom.count), step):
-            x = left + zoom.x(index + 0.5, pixels)
-            text = str(index)
+        for index, text, below in self._ticks(scene, metrics, pixels):
             width = metrics.horizontalAdvance(text)
-            box = QRectF(max(x - width / 2, left), 0, width + 1, ruler - 2)
+            middle = left + zoom.x(index + 0.5, pixels)
+            # A group's title begins at its border.
+            x = left + zoom.x(index, pixels) + 3 if below else max(middle - width / 2, left)
+            box = QRectF(x, 0, width + 1, ruler - 2)
             if box.right() > area.width() or taken.adjusted(-4, 0, 4, 0).intersects(box):
                 continue
             painter.drawText(box, Qt.AlignmentFlag.AlignCenter.value, text)
         painter.restore()
+
+    def _cursor(
+        self, painter: QPainter, metrics: QFontMetrics, scene: Scene, area: QRect, ruler: int, tint: Shades
+    ) -> QRectF:
+        """Draw the current slice's line and name; return where the name is."""
+        left, index = scene.names, scene.index or 0
+        x = left + scene.zoom.x(index + 0.5, max(area.width() - left, 1))
+        if not left <= x <= area.width():
+            return QRectF()
+        text = scene.axis.short(index)
+        long = metrics.horizontalAdvance(text) + 8
+        box = QRectF(min(max(x - long / 2, left), max(area.width() - long, left)), 0, long, ruler - 2)
+        line = QColor(tint.text)
+        line.setAlpha(110)
+        painter.setPen(QPen(line, 1))
+        painter.drawLine(round(x), ruler - 2, round(x), area.height())
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(tint.text)
+        painter.drawRoundedRect(box, 3, 3)
+        painter.setPen(tint.back)
+        painter.drawText(box, Qt.AlignmentFlag.AlignCenter.value, text)
+        return box
+
+    def _ticks(self, scene: Scene, metrics: QFontMetrics, pixels: int) -> list[tuple[int, str, bool]]:
+        """Return what the ruler says: slice, text, and whether it is the title of a group."""
+        zoom, axis = scene.zoom, scene.axis
+        first, stop = int(np.ceil(zoom.first)), min(int(zoom.first + zoom.span) + 1, zoom.count)
+        cell = zoom.cell(pixels)
+        step = _step((metrics.horizontalAdvance("0" * len(str(zoom.count))) + 10) / cell)
+        out: list[tuple[int, str, bool]] = []
+        if not axis.groups or axis.titles is None:
+            start = -(-first // step) * step
+            return [(index, str(index), False) for index in range(start, stop, step)]
+        free = 0.0
+        for start, end in zip((0, *axis.groups), (*axis.groups, zoom.count), strict=True):
+            if end <= first or start >= stop:
+                continue
+            shown, title = max(start, first), axis.group_title(start)
+            if zoom.x(shown, pixels) >= free:
+                out.append((shown, title, True))
+                free = zoom.x(shown, pixels) + metrics.horizontalAdvance(title) + 14
+            for index in range(start + -(-(shown - start) // step) * step, min(end, stop), step):
+                text, middle = str(index - start), zoom.x(index + 0.5, pixels)
+                room = metrics.horizontalAdvance(text) / 2 + 5
+                if middle - room >= free and middle + room < zoom.x(end, pixels):
+                    out.append((index, text, False))
+                    free = middle + room
+        return out
 
 
 def _step(least: float) -> int:

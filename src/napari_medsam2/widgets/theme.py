@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import QEvent, QSize, Qt
-from qtpy.QtGui import QColor, QIcon, QPainter, QPalette, QPixmap
+from qtpy.QtGui import QColor, QIcon, QImage, QPainter, QPalette, QPixmap
 from qtpy.QtWidgets import QPushButton
 
 from napari_medsam2.widgets.icons import draw
@@ -20,7 +20,19 @@ from napari_medsam2.widgets.icons import draw
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
-__all__ = ["IconButton", "Shades", "icon", "mix", "ramp", "ramp_color", "shades", "swatch", "swatch_icon"]
+__all__ = [
+    "IconButton",
+    "Shades",
+    "glyph",
+    "icon",
+    "mix",
+    "ramp",
+    "ramp_color",
+    "shades",
+    "swatch",
+    "swatch_icon",
+    "to_pixmap",
+]
 
 # Orange for doubt and blue for certainty, told apart by the colour-blind; and of steady lightness, told apart without
 # any colour. What is doubtful stands out from the background most, in either theme.
@@ -140,6 +152,30 @@ def _pixmap(name: str, color: str, size: int, ratio: int, opacity: float = 1.0) 
     return pixmap
 
 
+def glyph(name: str, color: QColor, size: int, ground: QColor | None = None, ratio: float = 1.0) -> QPixmap:
+    """Return an icon for a screen of this pixel ratio, on a disc of another colour if there is one; it is kept."""
+    return _glyph(name, color.name(), size, None if ground is None else ground.name(), ratio)
+
+
+@lru_cache(maxsize=128)
+def _glyph(name: str, color: str, size: int, ground: str | None, ratio: float) -> QPixmap:
+    pixmap = QPixmap(round(size * ratio), round(size * ratio))
+    pixmap.setDevicePixelRatio(ratio)
+    pixmap.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(pixmap)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    inner = float(size)
+    if ground is not None:
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QColor(ground))
+        painter.drawEllipse(0, 0, size, size)
+        inner = size * 0.64
+        painter.translate((size - inner) / 2, (size - inner) / 2)
+    draw(painter, name, QColor(color), inner)
+    painter.end()
+    return pixmap
+
+
 def swatch(color: str, size: int = 12) -> QPixmap:
     """Return a rounded square of a colour."""
     return _swatch(color, size)
@@ -164,6 +200,14 @@ def _swatch(color: str, size: int) -> QPixmap:
     painter.drawRoundedRect(1, 1, size - 2, size - 2, 2.5, 2.5)
     painter.end()
     return pixmap
+
+
+def to_pixmap(rgb: np.ndarray) -> QPixmap:
+    """Make a pixmap of ``(h, w, 3)`` uint8."""
+    data = np.ascontiguousarray(rgb, np.uint8)
+    h, w = data.shape[:2]
+    # Copied, since a QImage shares its bytes.
+    return QPixmap.fromImage(QImage(data.tobytes(), w, h, w * 3, QImage.Format.Format_RGB888).copy())
 
 
 class IconButton(QPushButton):

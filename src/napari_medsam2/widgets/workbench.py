@@ -10,14 +10,15 @@ from napari_medsam2.backend.deferred import DeferredBackend
 from napari_medsam2.errors import InputError
 from napari_medsam2.session import AnnotationSession
 from napari_medsam2.widgets.actions import bind
+from napari_medsam2.widgets.adopting import Adopting
 from napari_medsam2.widgets.annotation import Annotation
-from napari_medsam2.widgets.commands import COMMANDS
 from napari_medsam2.widgets.coordinates import Frame
 from napari_medsam2.widgets.keeping import Keeping
 from napari_medsam2.widgets.kept import remember
 from napari_medsam2.widgets.layer_spec import guess_axes, stack_of
 from napari_medsam2.widgets.persist import Opened, open_session
 from napari_medsam2.widgets.trouble import tell
+from napari_medsam2.widgets.verbs import COMMANDS
 from napari_medsam2.widgets.views_file import image_layer, view_of, write_view
 from napari_medsam2.widgets.worker import Worker
 
@@ -72,6 +73,7 @@ class Workbench:
         self._closed = False
         self.stops: list[Callable[[], None]] = []
         self._keeping = Keeping(self.worker, self.events.saved.emit, self.trouble)
+        self.adopting = Adopting(self)
         viewer.layers.events.removed.connect(self._layer_removed)
 
     # -- the model -------------------------------------------------------------------------------------------------
@@ -129,7 +131,7 @@ class Workbench:
         window: tuple[float, float] | None = None,
         kind: Kind | None = None,
     ) -> Annotation:
-        """Begin to annotate an image layer.
+        """Begin to annotate an image layer, or go on with the session that it was read from.
 
         Parameters
         ----------
@@ -149,6 +151,8 @@ class Workbench:
         InputError
             If the layer cannot be annotated.
         """
+        if self.annotation is None and (going_on := self.adopting.now(image)) is not None:
+            return going_on
         axes = axes or guess_axes(image)
         frame = Frame(image, axes, self.viewer.dims)
         if window is None and (said := image.metadata.get("window")) is not None:
@@ -334,6 +338,7 @@ class Workbench:
         for stop in self.stops:
             stop()
         self.viewer.layers.events.removed.disconnect(self._layer_removed)
+        self.adopting.close()
         annotation, self.annotation = self.annotation, None
         if annotation is not None:
             self.attempt(lambda: self._keeping.end(annotation))

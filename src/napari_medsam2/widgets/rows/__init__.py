@@ -8,7 +8,7 @@ from __future__ import annotations
 from napari_medsam2.widgets.rows.bank import BankCard, bank_cards
 from napari_medsam2.widgets.rows.gallery import Tile, gallery_tiles
 from napari_medsam2.widgets.rows.ledger import ColorOf, Ledger
-from napari_medsam2.widgets.rows.models import ModelRow
+from napari_medsam2.widgets.rows.models import ModelRow, model_rows
 from napari_medsam2.widgets.rows.numbers import format_bytes, format_size, short_unit
 from napari_medsam2.widgets.rows.objects import Measure, ObjectRow, measure_of
 from napari_medsam2.widgets.rows.strip import Mark, StripAxis, StripRow, names_of, strip_axis
@@ -30,6 +30,7 @@ __all__ = [
     "format_size",
     "gallery_tiles",
     "measure_of",
+    "model_rows",
     "names_of",
     "short_unit",
     "strip_axis",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -90,6 +91,19 @@ class StripAxis:
     def title(self, index: int) -> str:
         """Return what a slice is called."""
         return f"slice {index}" if self.titles is None else self.titles[index]
+
+    def short(self, index: int) -> str:
+        """Return what a ruler calls a slice: its number or, where it has coordinates, those."""
+        return self.titles[index] if self.titles is not None and self.groups else str(index)
+
+    def start(self, index: int) -> int:
+        """Return the first slice of the volume or film that a slice is part of."""
+        place = bisect.bisect_right(self.groups, index)
+        return self.groups[place - 1] if place else 0
+
+    def group_title(self, index: int) -> str:
+        """Return what the volume or film of a slice is called, such as ``"t 3"``; empty where there is only one."""
+        return self.title(index).rpartition(", ")[0] if self.groups and self.titles is not None else ""
 
 
 def strip_axis(stack: ImageStack) -> StripAxis:

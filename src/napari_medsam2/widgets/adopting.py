@@ -1,0 +1,102 @@
+"""A session that came in with File ▸ Open: a dock goes on with it, in the layers that are there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_medsam2.widgets.coordinates import Frame, guess_axes
+from napari_medsam2.widgets.persist import open_session
+from napari_medsam2.widgets.reader import companions, session_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari.layers import Image
+
+    from napari_medsam2.widgets.annotation import Annotation
+    from napari_medsam2.widgets.persist import Opened
+    from napari_medsam2.widgets.workbench import Workbench
+
+__all__ = ["Adopting"]
+
+
+class Adopting:
+    """Watches a viewer for images that were read from a session, see `reader`.
+
+    Parameters
+    ----------
+    bench : Workbench
+        Which goes on with them, if nothing is annotated; else a person is told how to.
+    """
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+        self._opening: Path | None = None
+        bench.viewer.layers.events.inserted.connect(self._inserted)
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._bench.viewer.layers.events.inserted.disconnect(self._inserted)
+
+    def look(self) -> None:
+        """Go on with the session of an image that is there already, the one a person most likely means."""
+        image = self._bench.candidate()
+        if image is not None:
+            self._take(image)
+
+    def now(self, image: Image) -> Annotation | None:
+        """Go on with the session of an image at once; None if it has none.
+
+        Raises
+        ------
+        InputError
+            As `AnnotationSession.open`.
+        """
+        folder = session_of(image)
+        if folder is None:
+            return None
+        return self._go_on(image, folder, open_session(folder, self._bench.backend))
+
+    def _inserted(self, event: Any) -> None:
+        self._take(event.value)
+
+    def _take(self, layer: Any) -> None:
+        from napari.layers import Image
+
+        folder = session_of(layer)
+        if folder is None or not isinstance(layer, Image):
+            return
+        bench = self._bench
+        if bench.annotation is not None or self._opening is not None:
+            bench.say(f"{layer.name} is a saved session: finish this one, select that image and press Annotate")
+            return
+        self._opening = folder
+        backend = bench.backend
+
+        def done(opened: Opened) -> None:
+            self._opening = None
+            if layer not in bench.viewer.layers or bench.annotation is not None:
+                opened.session.close()
+                return
+            self._go_on(layer, folder, opened)
+
+        def failed(error: Exception) -> None:
+            self._opening = None
+            bench.trouble(error)
+
+        bench.say(f"opening {folder.name}…")
+        bench.worker.submit(lambda: open_session(folder, backend), done, failed, lane="io")
+
+    def _go_on(self, image: Image, folder: Path, opened: Opened) -> Annotation:
+        """Take the masks that were read out: the annotation has a layer of its own."""
+        bench = self._bench
+        try:
+            frame = Frame(image, guess_axes(image), bench.viewer.dims)
+            for layer in companions(bench.viewer.layers, folder):
+                bench.viewer.layers.remove(layer)
+            annotation = bench.open(image, frame, opened.session)
+        except BaseException:
+            opened.session.close()
+            raise
+        bench.say(f"went on with {folder}")
+        return annotation

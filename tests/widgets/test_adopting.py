@@ -1,0 +1,122 @@
+"""A session that is opened with File ▸ Open is gone on with by the dock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from npe2 import PluginManager, PluginManifest
+from tests.dummy import DummyBackend, squares
+from tests.widgets.driving import callbacks_of, wait_until
+
+from napari_medsam2 import AnnotationSession, ImageStack
+from napari_medsam2.reading.hashing import run_through
+from napari_medsam2.widgets.persist import keep, preparing
+from napari_medsam2.widgets.workbench import Workbench
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytestqt.qtbot import QtBot
+
+NAME = "napari-medsam2"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    stack = ImageStack(squares(), "ZYX", name="cells")
+    session = AnnotationSession(stack, backend=DummyBackend())
+    keep(session, run_through(preparing(stack, folder=tmp_path / "mine")))
+    session.add_box(session.add_object("cell"), 2, (2.5, 2.5, 10.5, 11.5))
+    session.close()
+    return tmp_path / "mine"
+
+
+@pytest.fixture
+def bench(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
+    monkeypatch.setattr("napari_medsam2.backend.load_backend", lambda *_, **__: DummyBackend())
+    manager = PluginManager.instance()
+    manager.discover()
+    if NAME not in manager._manifests:
+        manager.register(PluginManifest.from_file(Path(__file__).parents[2] / "napari.yaml"))
+    made = Workbench(ViewerModel())
+    yield made
+    made.finish()
+    made.close()
+    assert callbacks_of(made.viewer.layers) == []
+
+
+def _names(bench: Workbench) -> list[str]:
+    return [layer.name for layer in bench.viewer.layers]
+
+
+def test_it_is_gone_on_with_by_itself(bench: Workbench, folder: Path) -> None:
+    image, _ = bench.viewer.open(folder, plugin=NAME)
+    wait_until(lambda: bench.annotation is not None)
+    annotation: Any = bench.annotation
+    assert annotation.image is image
+    assert annotation.session.folder == folder
+    assert not annotation.session.read_only
+    assert [info.name for info in annotation.session.objects.values()] == ["cell"]
+    # One layer of masks, which the session draws.
+    assert _names(bench).count("cells masks") == 1
+    np.testing.assert_array_equal(np.asarray(annotation.masks.layer.data[2]), annotation.session.slice_labels(2))
+    annotation.session.add_object("more")
+    bench.finish()
+    again = AnnotationSession.open(folder, backend=DummyBackend())
+    assert len(again.objects) == 2
+    again.close()
+
+
+def test_a_dock_that_is_opened_later_finds_it(bench: Workbench, folder: Path) -> None:
+    bench.adopting.close()
+    bench.viewer.open(folder, plugin=NAME)
+    bench.adopting.look()
+    wait_until(lambda: bench.annotation is not None)
+    assert bench.annotation is not None
+    assert bench.annotation.session.folder == folder
+    bench.viewer.layers.events.inserted.connect(bench.adopting._inserted)
+
+
+def test_what_is_under_way_stays(bench: Workbench, folder: Path) -> None:
+    own = bench.annotate(bench.viewer.add_image(squares(), name="own", contrast_limits=(0, 255)))
+    said: list[str] = []
+    bench.events.said.connect(said.append)
+    image, _ = bench.viewer.open(folder, plugin=NAME)
+    assert bench.annotation is own
+    assert "cells is a saved session: finish this one, select that image and press Annotate" in said
+    bench.finish()
+    going_on = bench.annotate(image)
+    assert going_on.session.folder == folder
+    assert _names(bench).count("cells masks") == 1
+
+
+def test_an_image_that_went_before_it_was_opened(bench: Workbench, folder: Path) -> None:
+    bench.viewer.open(folder, plugin=NAME)
+    bench.viewer.layers.clear()
+    done: list[None] = []
+    bench.worker.submit(lambda: None, done.append, lane="io")
+    wait_until(lambda: bool(done))
+    assert bench.annotation is None
+    # It is not locked.
+    session = AnnotationSession.open(folder, backend=DummyBackend())
+    assert not session.read_only
+    session.close()
+
+
+def test_a_session_that_cannot_be_opened_is_said(
+    bench: Workbench, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trouble: list[Exception] = []
+    monkeypatch.setattr(bench, "trouble", trouble.append)
+    bench.adopting.close()
+    layers = bench.viewer.open(folder, plugin=NAME)
+    (folder / "session.journal").write_bytes(b"")
+    bench.adopting.look()
+    wait_until(lambda: bool(trouble))
+    assert bench.annotation is None
+    assert list(bench.viewer.layers) == layers
+    bench.viewer.layers.events.inserted.connect(bench.adopting._inserted)
