@@ -313,9 +313,12 @@ class Annotation:
         self.masks.layer.events.selected_label.disconnect(self._label_picked)
         self.session.close()
         if layers:
-            for layer in (self.prompts.points, self.prompts.boxes, self.masks.layer):
-                if layer in self.viewer.layers:
-                    self.viewer.layers.remove(layer)
+            everything = self.viewer.layers
+            # napari collects garbage after each layer that goes, but once after a batch.
+            with everything.batched_update():
+                for layer in (self.prompts.points, self.prompts.boxes, self.masks.layer):
+                    if layer in everything:
+                        everything.remove(layer)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

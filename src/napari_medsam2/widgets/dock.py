@@ -116,10 +116,11 @@ class MedSam2Dock(QWidget):
         if not self._shut and self.parent() is None:
             self.bench.attempt(self.bench.finish)
             self.shut()
+            self.deleteLater()
 
     def shut(self) -> None:
-        """End threads, let go of the viewer."""
-        if self._shut:
+        """End threads, let go of the viewer; nothing where the window has ended them already."""
+        if self._shut or self.bench.closed:
             return
         self._shut = True
         self.hover.switch(False)

@@ -345,6 +345,11 @@ class Workbench:
             annotation.close(layers=False)
         self.worker.close()
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._closed
+
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _bind_layers(self) -> None:
