@@ -8,6 +8,9 @@ the first 10, 20 and 30 % of the review, for the order of the session, for each 
 expectation) and for an oracle that knows the errors.
 
 Correction: the first mask of each object's review is replaced by the truth, as a person would paint it, and carried on.
+
+With ``--sides``, instead: what lies between two prompted slices of an object, the Dice of the mask that came from the
+nearer one, and of the mask that is made of both.
 """
 
 from __future__ import annotations
@@ -119,18 +122,61 @@ def corrections(case: Case, session: AnnotationSession, values: dict[int, int], 
     return rows
 
 
+def between(case: Case, backend: Any) -> dict[str, list[tuple[float, float]]]:
+    """For two prompts on an object: Dice of what lies between them, from the nearer side and from both."""
+    session = AnnotationSession(case.stack, backend=backend, kind="stack")
+    truth = np.stack([case.labels(i) for i in range(len(case.stack))])
+    out: dict[str, list[tuple[float, float]]] = {}
+    for target in case.targets():
+        own = truth == target.value
+        extent = [int(i) for i in np.flatnonzero(own.any((1, 2)))]
+        inset = max(1, round(0.15 * (len(extent) - 1)))
+        pairs = {
+            "boxes near both ends": (extent[inset], extent[-1 - inset]),
+            "box on the largest, last one painted": (target.index, extent[-1]),
+            "first one painted, box on the largest": (extent[0], target.index),
+        }
+        for name, (low, high) in pairs.items():
+            if len(extent) < 5 or high - low < 2:
+                continue
+            label = session.add_object()
+            for index in (low, high):
+                if name.startswith("boxes") or index == target.index:
+                    session.add_box(label, index, tight_box(own[index]))
+                else:
+                    session.add_mask(label, index, own[index])
+            found = {}
+            for direction in ("forward", "backward", "both"):
+                for _ in session.propagate([label], direction, low, high + 1):
+                    pass
+                found[direction] = volume(session, label)[low + 1 : high]
+                session.undo()
+            first = (high - low) // 2
+            nearer = np.concatenate([found["forward"][:first], found["backward"][first:]])
+            wanted = own[low + 1 : high]
+            out.setdefault(name, []).append((dice(nearer, wanted), dice(found["both"], wanted)))
+            session.remove_object(label)
+    return out
+
+
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--objects", type=int, default=10**6, help="Correct at most so many objects of a case.")
+    parser.add_argument("--sides", action="store_true", help="Measure what lies between two prompts instead.")
     given = parser.parse_args()
     backend = load_backend("compact", device="cpu")
     out: dict[str, Any] = {"machine": machine(), "cases": {}}
     for folder in find_cases(given.folders):
         case = load_case(folder)
         if case.kind != "stack":
+            continue
+        if given.sides:
+            for name, pairs in between(case, backend).items():
+                near, both = np.mean(pairs, 0)
+                print(f"{case.name}, {name}: {len(pairs)} objects, nearer side {near:.3f}, both {both:.3f}")
             continue
         session, values = first_pass(case, backend)
         found = errors(case, session, values)

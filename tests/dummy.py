@@ -104,6 +104,7 @@ class DummyBackend:
         views: Sequence[View],
         ordered: bool,
         index: int | None = None,
+        run: range | None = None,
     ) -> torch.Tensor:
         return torch.stack([sum(a.weight * a.memory.content for a in b) / sum(a.weight for a in b) for b in banks])
 

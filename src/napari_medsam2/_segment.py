@@ -44,7 +44,7 @@ class Job:
         ``"stack"`` or ``"collection"``; the images' own kind by default.
     axes, window, channel
         As for `ImageStack`.
-    model, weights, device
+    model, weights, device, side, precision
         As for `load_backend`.
     memory : str
         The memory bank's policy.
@@ -65,6 +65,8 @@ class Job:
     weights: Path | None = None
     memory: Policy = "self-sorting"
     device: str = "auto"
+    side: int | None = None
+    precision: str = "float32"
     confidence: Path | None = None
     overlay: Path | None = None
     name: str | None = None
@@ -124,7 +126,7 @@ def run_job(job: Job, tell: Tell = quiet) -> Outcome:
     from napari_medsam2.backend import load_backend
     from napari_medsam2.session import AnnotationSession
 
-    backend = load_backend(job.model, job.device, job.weights)
+    backend = load_backend(job.model, job.device, job.weights, side=job.side, precision=job.precision)
     session = AnnotationSession(stack, backend=backend, memory=job.memory, kind=kind)
     clock.lap("load the model")
     for number, prompt in enumerate(prompts):

@@ -77,6 +77,8 @@ _Model = Annotated[str, typer.Option(help="One of those that 'napari-medsam2 mod
 _Weights = Annotated[Path | None, typer.Option(help="A safetensors file in place of the model's own weights.")]
 _Memory = Annotated[Memory, typer.Option(help="Which memories of an object are kept; see docs/memory-bank.md.")]
 _Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+_Side = Annotated[int | None, typer.Option(help="The side of SAM 2's input in pixels, if not its own: less is faster.")]
+_Precision = Annotated[str, typer.Option(help="float32; for SAM 2 also bfloat16 or, on a GPU, float16.")]
 _Window = Annotated[
     str | None,
     typer.Option(metavar="LOW,HIGH", help="Values shown as black and white; -160,240 for a CT's soft tissue."),
@@ -121,6 +123,8 @@ def segment(
     weights: _Weights = None,
     memory: _Memory = Memory.SELF_SORTING,
     device: _Device = "auto",
+    side: _Side = None,
+    precision: _Precision = "float32",
     confidence: Annotated[Path | None, typer.Option(help="Write every slice's and object's confidence (CSV).")] = None,
     overlay: Annotated[Path | None, typer.Option(help="Write a picture of slices, outlines and prompts.")] = None,
 ) -> None:
@@ -140,6 +144,8 @@ def segment(
         weights=weights,
         memory=memory.value,
         device=device,
+        side=side,
+        precision=precision,
         confidence=confidence,
         overlay=overlay,
     )
@@ -180,6 +186,8 @@ def evaluate(
     weights: _Weights = None,
     memory: _Memory = Memory.SELF_SORTING,
     device: _Device = "auto",
+    side: _Side = None,
+    precision: _Precision = "float32",
 ) -> None:
     """Measure the model on annotated cases, beside baselines."""
     from napari_medsam2._files import write_text
@@ -199,7 +207,7 @@ def evaluate(
     if json_file is not None:
         # Finds out now whether it can be written.
         write_text(json_file, json.dumps(to_json([], **about)))
-    backend = load_backend(model, device, weights)
+    backend = load_backend(model, device, weights, side=side, precision=precision)
     rows: list[Row] = []
     typer.echo(header())
     for case, name in planned:

@@ -17,7 +17,7 @@ from napari_medsam2.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Bank", "BankConfig", "Policy", "admit", "dissimilarity", "select"]
+__all__ = ["Bank", "BankConfig", "Policy", "admit", "dissimilarity", "odds", "select"]
 
 Policy = Literal["self-sorting", "released", "fifo"]
 Bank = tuple[Memory, ...]
@@ -155,7 +155,9 @@ def _admit_released(bank: Bank, new: Memory, config: BankConfig) -> Bank:
     return bank
 
 
-def select(bank: Bank, descriptor: Tensor, config: BankConfig, index: int = 0) -> tuple[Attended, ...]:
+def select(
+    bank: Bank, descriptor: Tensor, config: BankConfig, index: int = 0, run: range | None = None
+) -> tuple[Attended, ...]:
     """Choose and weigh the members that a slice reads.
 
     Parameters
@@ -168,18 +170,46 @@ def select(bank: Bank, descriptor: Tensor, config: BankConfig, index: int = 0) -
         Policy and sizes.
     index : int
         The slice's number; with the seed it fixes the random draws.
+    run : range, optional
+        The slices that are neighbours of each other, ``index`` and the members' among them.
 
     Returns
     -------
     tuple of Attended
-        ``fifo``: all, numbered by recency. ``self-sorting``: all, weighted by ``p_i ∝ max(sim(F, E_i), 0)``; or, with
-        ``draws``, as many as the bank holds, drawn with replacement. ``released``: drawn by the softmax of the
+        ``fifo``: all, numbered by their distance from the slice where there is a ``run``, else by recency.
+        ``self-sorting``: all, weighted by ``p_i ∝ max(sim(F, E_i), 0)``; or, with ``draws``, as many as the bank holds,
+        drawn with replacement. ``released``: drawn by the softmax of the
         similarities.
     """
     if config.policy == "fifo":
         loose = [m for m in bank if not m.pinned]
         recency = {id(m): len(loose) - i for i, m in enumerate(loose)}
+        if run is not None:
+            # SAM 2 skips slices that it has no memory of, such as prompted ones, and does not close ranks.
+            recency = {id(m): abs(index - m.index) // run.step for m in loose}
         return tuple(Attended(m, 1.0, recency.get(id(m), 0)) for m in bank)
+    weights = odds(bank, descriptor, config)
+    if config.policy == "released" or config.draws:
+        rng = np.random.default_rng([config.seed, index])
+        counts = np.bincount(rng.choice(len(bank), len(bank), p=weights), minlength=len(bank))
+        return tuple(Attended(m, float(c)) for m, c in zip(bank, counts, strict=True) for _ in range(int(c > 0)))
+    weights = weights / weights.max()
+    return tuple(Attended(m, float(w)) for m, w in zip(bank, weights, strict=True))
+
+
+def odds(bank: Bank, descriptor: Tensor, config: BankConfig) -> np.ndarray:
+    """How likely a slice reads each member, where members are drawn.
+
+    Parameters
+    ----------
+    bank, descriptor, config
+        As for `select`; not for ``fifo``.
+
+    Returns
+    -------
+    ndarray
+        ``(n,)`` float64, the sum is 1.
+    """
     import torch
 
     # Views differ in nothing but place, so descriptors of one backend always have one length.
@@ -188,10 +218,4 @@ def select(bank: Bank, descriptor: Tensor, config: BankConfig, index: int = 0) -
         weights = np.exp(similarity - similarity.max())
     else:
         weights = np.maximum(similarity, 1e-3)
-    weights = weights / weights.sum()
-    if config.policy == "released" or config.draws:
-        rng = np.random.default_rng([config.seed, index])
-        counts = np.bincount(rng.choice(len(bank), len(bank), p=weights), minlength=len(bank))
-        return tuple(Attended(m, float(c)) for m, c in zip(bank, counts, strict=True) for _ in range(int(c > 0)))
-    weights = weights / weights.max()
-    return tuple(Attended(m, float(w)) for m, w in zip(bank, weights, strict=True))
+    return np.asarray(weights / weights.sum())

@@ -119,7 +119,7 @@ def _sweep(
         objects: list[ObjectResult] = []
         moving = [t for t in going if not _rest(plan, t, index)]
         for at in range(0, len(moving), plan.backend.batch):
-            objects += _advance(plan, moving[at : at + plan.backend.batch], index)
+            objects += _advance(plan, moving[at : at + plan.backend.batch], index, stretch)
         if plan.direction == "both":
             objects = [_meet(tracks[one.label], one, position, meeting) for one in objects]
         for one in objects:
@@ -234,7 +234,7 @@ def _compare(plan: Plan, track: _Track, result: ObjectResult) -> None:
     track.agreed = track.agreed + 1 if same else 0
 
 
-def _advance(plan: Plan, tracks: Sequence[_Track], index: int) -> list[ObjectResult]:
+def _advance(plan: Plan, tracks: Sequence[_Track], index: int, stretch: range) -> list[ObjectResult]:
     """Compute one slice for some objects, in one batch."""
     backend = plan.backend
     shape = plan.stack.slice_shape(index)
@@ -243,8 +243,8 @@ def _advance(plan: Plan, tracks: Sequence[_Track], index: int) -> list[ObjectRes
     views = [t.view for t in tracks]
     embedding = backend.join(plan.cache.get(plan.stack, backend, index, views))
     descriptors = embedding.descriptor
-    banks = [select(near(t.bank, index), descriptors[i], plan.bank, index) for i, t in enumerate(tracks)]
-    context = backend.attend(embedding, banks, views, ordered=True, index=index)
+    banks = [select(near(t.bank, index), descriptors[i], plan.bank, index, stretch) for i, t in enumerate(tracks)]
+    context = backend.attend(embedding, banks, views, ordered=True, index=index, run=stretch)
     prompts = [ViewPrompt(*NO_POINTS, carried=view_of(t.last, t.view)) for t in tracks]
     decoded = backend.decode(embedding, prompts, context)
     memories = backend.remember(embedding, decoded, views, [index] * len(tracks), prompted=False)

@@ -17,8 +17,11 @@ __all__ = ["ReviewItem", "review_order"]
 
 _DRIFT, _JUMP, _WANED = 0.5, 0.1, 0.5
 """What disagreement with the neighbours, the jump in area and having waned weigh beside the model's own doubt of 1."""
-_APART = 0.1
-"""What it weighs that walks from two prompted slices disagree: little, as confidence has decided between them."""
+_APART = 0.01
+"""What it weighs that walks from two prompted slices disagree: it decides among equals.
+
+Confidence has decided between their masks already; how far apart they were says no more, see ``docs/review.md``.
+"""
 _ABSENT = 0.5
 """What doubt weighs where the model says that the object is absent: it says so beyond its end, and is seldom wrong."""
 

@@ -543,3 +543,14 @@ def test_a_padded_layer_is_a_collection() -> None:
     with pytest.raises(InputError, match="row 12 is outside the image, which has 12"):
         frame.to_stack((1, 12, 3))
     assert frame.to_stack((2, 30, 40), clip=True) == (2, 30, 8.5)
+
+
+def test_a_layer_that_is_moved_is_followed() -> None:
+    viewer, layer = _viewer(np.zeros((7, 20, 30)))
+    frame = Frame(layer, "ZYX", viewer.dims)
+    for change, value in [
+        ("scale", (2, 3, 4)), ("translate", (1, 2, 3)), ("rotate", 30), ("shear", (0, 0, 0.5)),
+        ("affine", np.diag([1, 2, 2, 1])), ("scale", (1, 1, 1)),
+    ]:  # fmt: skip
+        setattr(layer, change, value)
+        assert frame.to_stack(layer.data_to_world((3, 4, 5))) == pytest.approx((3, 4, 5)), change

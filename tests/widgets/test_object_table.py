@@ -111,15 +111,28 @@ def test_names_are_edited_in_place(qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: heard == [("renamed", 1, "left kidney")])  # Qt takes it over a little later
     assert _text(table, 1, Column.NAME) == "cell 1"  # until the session says so
     heard.clear()
-    QTest.keyClick(table.view, Qt.Key.Key_F2)
     for name, key in (("   ", Qt.Key.Key_Return), ("other", Qt.Key.Key_Escape)):
-        table.edit_name(1)
+        QTest.keyClick(table.view, Qt.Key.Key_F2)
         line = QApplication.focusWidget() or table.view.findChild(QLineEdit)
         assert isinstance(line, QLineEdit)
         line.setText(name)
         QTest.keyClick(line, key)
         qtbot.wait(5)
     assert [one for one in heard if one[0] == "renamed"] == []
+
+
+def test_what_is_typed_outlives_the_results_that_come_in(qtbot: QtBot) -> None:
+    table = _table(qtbot)
+    heard = _heard(table)
+    table.edit_name(2)
+    editor = table.view.findChild(QLineEdit)
+    assert editor is not None
+    QTest.keyClicks(editor, "liv")
+    for slices in range(20, 30):
+        table.show_rows([_row(label, slices=slices, size=10.0 * slices) for label in range(1, 4)], 1)
+    QTest.keyClicks(editor, "er")
+    QTest.keyClick(editor, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: ("renamed", 2, "liver") in heard)
 
 
 def test_keys_delete_and_hide(qtbot: QtBot) -> None:

@@ -295,3 +295,52 @@ def test_the_key_takes_the_room_that_there_is(qtbot: QtBot, width: int, marks: b
     if ramp:
         assert (legend.width() > 300) == marks
         assert legend.x() + legend.width() <= width
+
+
+def test_random_events_and_rows_do_no_harm(qtbot: QtBot) -> None:
+    """Whatever is done, the strip shows part of the slices, names existing bars only, and paints."""
+    strip = ReviewStrip()
+    dress(qtbot, strip, "dark", 700, 110)
+    rng = np.random.default_rng(5)
+    objects = slices = 0
+    jumps: list[tuple[int, int]] = []
+    strip.jumped.connect(lambda label, index: jumps.append((label, index)))
+    keys = [
+        getattr(Qt.Key, f"Key_{name}") for name in ("Left", "Right", "Up", "Down", "Home", "End", "Plus", "Minus", "0")
+    ]
+    view = strip.viewport()
+    for _ in range(600):
+        at = QPoint(int(rng.integers(-5, 720)), int(rng.integers(-5, 120)))
+        match int(rng.integers(9)):
+            case 0:
+                objects, slices = int(rng.integers(0, 40)), int(rng.choice([1, 2, 7, 51, 3000]))
+                rows = _rows(objects, slices)
+                for row in rows:
+                    row.confidence[rng.random(slices) < 0.3] = np.nan
+                    row.marks[:] = rng.integers(0, 128, slices)
+                groups = tuple(range(10, slices, 10)) if slices == 51 else ()
+                titles = tuple(f"t {i // 10}, z {i % 10}" for i in range(slices)) if groups else None
+                strip.show_rows(rows, StripAxis(slices, groups, titles))
+            case 1 | 2:
+                shift = Qt.KeyboardModifier.ShiftModifier if rng.random() < 0.5 else _NONE
+                turn(view, at, int(rng.integers(-6, 7)), shift)
+            case 3:
+                QTest.keyClick(strip, keys[int(rng.integers(len(keys)))])
+            case 4:
+                strip.set_current(int(rng.integers(0, 45)) or None, int(rng.integers(0, 3100)))
+            case 5:
+                strip.set_bank({int(rng.integers(1, 40)): rng.integers(0, 3100, 5).tolist()})
+            case 6:
+                QTest.mousePress(view, _LEFT, _NONE, at)
+                QTest.mouseMove(view, QPoint(int(rng.integers(0, 700)), at.y()))
+            case 7:
+                QTest.mouseRelease(view, _LEFT, _NONE, at)
+            case _:
+                QTest.mouseDClick(view, _LEFT, _NONE, at)
+        strip.describe(at)
+        if rng.random() < 0.2:
+            view.repaint()
+        zoom = strip.zoom
+        assert 0 <= zoom.first <= zoom.first + zoom.span <= max(slices, 1)
+        assert all(1 <= label <= objects and 0 <= index < slices for label, index in jumps), jumps
+        jumps.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ def choose_device(device: str) -> torch.device:
     InputError
         If it is unknown or not on this machine.
     """
+    # Read when torch is first imported: what Apple's GPUs cannot do yet is then done on the CPU.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     import torch
 
     if device == "auto":
@@ -49,7 +52,15 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
-def load_backend(model: str = "compact", device: str = "auto", weights: str | Path | None = None) -> Backend:
+def load_backend(
+    model: str = "compact",
+    device: str = "auto",
+    weights: str | Path | None = None,
+    *,
+    side: int | None = None,
+    precision: str = "float32",
+    compiled: bool = False,
+) -> Backend:
     """Load a network. Nothing is downloaded: `download.fetch` and ``napari-medsam2 models get`` do that.
 
     Parameters
@@ -62,6 +73,14 @@ def load_backend(model: str = "compact", device: str = "auto", weights: str | Pa
         ``"auto"`` (CUDA, else Apple's MPS, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     weights : str or Path, optional
         Another file of the same network: for example one that ``make train`` wrote, or a fine-tuned SAM 2.
+    side : int, optional
+        Of SAM 2's input in pixels, a multiple of 32, in place of the one that it was trained with: smaller is faster
+        and takes less memory, and finds less.
+    precision : str
+        ``"float32"``; or, for SAM 2's matrix products and convolutions, ``"bfloat16"`` or (on a GPU) ``"float16"``: on
+        a GPU half the memory and less time, and masks that differ a little.
+    compiled : bool
+        Whether SAM 2's image encoder is compiled by ``torch.compile``: minutes at first, then faster.
 
     Returns
     -------
@@ -75,26 +94,43 @@ def load_backend(model: str = "compact", device: str = "auto", weights: str | Pa
     """
     chosen = choose_device(device)
     if model == "compact":
+        if side is not None or precision != "float32" or compiled:
+            raise InputError("side, precision and compiled are settings of SAM 2 models; the model 'compact' has none")
         from napari_medsam2.backend.compact import CompactBackend
 
         return CompactBackend.load(weights, chosen)
-    path = Path(model).expanduser()
+    one, path = None, Path(model).expanduser()
     # A file or folder is told from a name by its suffix or by what separates folders.
-    if path.is_dir() or path.suffix in SUFFIXES or len(path.parts) > 1:
-        return _from_path(path if weights is None else Path(weights), chosen, model)
-    from napari_medsam2.backend.download import locate
-    from napari_medsam2.backend.registry import entry
+    if not (path.is_dir() or path.suffix in SUFFIXES or len(path.parts) > 1):
+        from napari_medsam2.backend.download import locate
+        from napari_medsam2.backend.registry import entry
 
-    one = entry(model)
-    return _from_path(locate(one) if weights is None else Path(weights), chosen, model, one)
+        one = entry(model)
+        path = locate(one) if weights is None else path
+    return _from_path(path if weights is None else Path(weights), chosen, model, side, precision, compiled, one)
 
 
-def _from_path(path: Path, device: torch.device, name: str, entry: ModelEntry | None = None) -> Backend:
+def _from_path(
+    path: Path,
+    device: torch.device,
+    name: str,
+    side: int | None,
+    precision: str,
+    compiled: bool,
+    entry: ModelEntry | None = None,
+) -> Backend:
     from napari_medsam2.backend.sam2 import Sam2Backend
 
     if path.is_dir():
-        return Sam2Backend.load(path, device, name=name)
-    from napari_medsam2.backend.conversion import load_checkpoint
+        return Sam2Backend.load(path, device, side, name, precision, compiled)
+    from napari_medsam2.backend.conversion import load_network
 
-    side, variant = (None, None) if entry is None else (entry.input_size, entry.variant)
-    return Sam2Backend(load_checkpoint(path, side, variant), device, name)
+    if entry is None:
+        network, model = load_network(path, side)
+    else:
+        network, model = load_network(path, side or entry.input_size, entry.network, entry.variant)
+    if network == "edgetam":
+        from napari_medsam2.backend.edgetam import EdgeTamBackend
+
+        return EdgeTamBackend(model, device, name, precision, compiled)
+    return Sam2Backend(model, device, name, precision, compiled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,9 +76,12 @@ def _pickled(path: Path) -> Any:
     # Since PyTorch 1.6 its files are zip archives, which can be read as they are needed; older ones cannot.
     archive = zipfile.is_zipfile(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        with warnings.catch_warnings():
+            # It is told how the file was pickled, which nobody who opens it can change.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error) or "weights_only" in str(error):
+        if "GLOBAL" in str(error) or "Unsupported class" in str(error):
             raise InputError(
                 f"{path} holds more than numbers, and opening it could run code, so it was not opened; "
                 "get the weights as a state dict or as safetensors"

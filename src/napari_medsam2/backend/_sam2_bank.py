@@ -8,19 +8,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from transformers.models.sam2_video.modeling_sam2_video import apply_rotary_pos_emb_2d, get_1d_sine_pe
+from torch import Tensor
+from transformers.models.sam2_video.modeling_sam2_video import get_1d_sine_pe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from torch import Tensor
 
     from napari_medsam2.backend.protocol import Attended
 
 MEMORY_WIDTH = 64
 """Channels of a memory: transformers builds its memory attention for these only."""
 
-__all__ = ["MEMORY_WIDTH", "Content", "Pointer", "Reading", "attend_weighted", "plan_reading", "tokens"]
+__all__ = [
+    "MEMORY_WIDTH",
+    "Content",
+    "MemoryLayout",
+    "Pointer",
+    "Reading",
+    "attend_weighted",
+    "axial_rotation",
+    "plan_reading",
+    "tokens",
+]
 
 
 class Pointer(NamedTuple):
@@ -41,10 +50,17 @@ class Content:
     pointers : tuple of Pointer
         Its own, then those of the slices before it on the same walk, newest first: SAM 2 reads the pointers of more
         slices (15) than it reads features of (6). A prompted slice has only its own.
+    dtype : torch.dtype
+        What the map was rounded to.
     """
 
     scale: Tensor
     pointers: tuple[Pointer, ...]
+    dtype: torch.dtype = torch.float32
+
+    def map_of(self, feature: Tensor) -> Tensor:
+        """The map ``(h·w, 64)`` float32, exactly as it was rounded."""
+        return (feature.view(-1, MEMORY_WIDTH) * self.scale).to(self.dtype).float()
 
 
 class Reading(NamedTuple):
@@ -76,7 +92,9 @@ class Reading(NamedTuple):
         return len(self.features), len(self.pointers), len(set(self.weights)) > 1
 
 
-def plan_reading(bank: Sequence[Attended], index: int | None, recent: int, reach: int) -> Reading:
+def plan_reading(
+    bank: Sequence[Attended], index: int | None, recent: int, reach: int, run: range | None = None
+) -> Reading:
     """Choose an object's tokens.
 
     Parameters
@@ -91,31 +109,35 @@ def plan_reading(bank: Sequence[Attended], index: int | None, recent: int, reach
         How many unprompted slices' features are read; ``num_maskmem − 1``.
     reach : int
         From how many slices before pointers are read; ``max_object_pointers_in_encoder − 1``.
+    run : range, optional
+        The slices that are neighbours: distances are counted in its steps.
 
     Returns
     -------
     Reading
         Pointers are read where the distance of their slice is known: SAM 2 dates them by it.
     """
+    stride = 1 if run is None else run.step
     read = [a for a in bank if a.offset is None or a.offset <= recent]
-    features = tuple(a.memory.feature.view(-1, MEMORY_WIDTH) * a.memory.content.scale for a in read)
+    features = tuple(a.memory.content.map_of(a.memory.feature) for a in read)
     # Code −1 is the conditioning frames', code k − 1 is that of the slice k before.
     codes = tuple((a.offset or 0) - 1 for a in read)
     weights = tuple(a.weight for a in read)
     if any(a.offset is None for a in bank):
-        dated = () if index is None else tuple((abs(index - p.at), p.token) for p in (_own(a) for a in bank))
+        dated = () if index is None else tuple((abs(index - p.at) // stride, p.token) for p in (_own(a) for a in bank))
         return Reading(features, codes, dated, weights * (2 if dated else 1), ())
     walk = _whereabouts(bank, index)
     if walk is None:
         return Reading(features, codes, (), weights, ())
     here, step = walk
+    step *= stride
     prompted = {_own(a).at: _own(a) for a in bank if not a.offset}
     loose = {p.at: p for a in bank if a.offset for p in a.memory.content.pointers if p.at not in prompted}
     # Only what lies behind is read: SAM 2 was trained on pointers from the past.
-    seen = [((here - p.at) * step, p) for p in prompted.values() if (here - p.at) * step >= 0]
-    behind = sorted(((here - at) * step, at) for at in loose)
+    seen = [((here - p.at) // step, p) for p in prompted.values() if (here - p.at) // step >= 0]
+    behind = sorted(((here - at) // step, at) for at in loose)
     trail = tuple(loose[at] for distance, at in behind if 1 <= distance <= reach)
-    pairs = seen + [((here - p.at) * step, p) for p in trail]
+    pairs = seen + [((here - p.at) // step, p) for p in trail]
     pointers = tuple((distance, p.token) for distance, p in pairs)
     return Reading(features, codes, pointers, weights + (1.0,) * len(pointers), trail)
 
@@ -193,8 +215,44 @@ def _pointer_codes(readings: Sequence[Reading], model: Any, position: Tensor, re
     return codes
 
 
+class MemoryLayout(NamedTuple):
+    """How the keys of one memory's tokens are turned by their places.
+
+    Parameters
+    ----------
+    plain : int
+        How many tokens at its beginning have no place.
+    cos, sin : Tensor
+        ``(L, D)`` float32, of the L tokens after them.
+    """
+
+    plain: int
+    cos: Tensor
+    sin: Tensor
+
+
+def axial_rotation(side: int, width: int, device: torch.device, theta: float = 10000.0) -> tuple[Tensor, Tensor]:
+    """Cosines and sines ``(side², width)`` of SAM 2's rotary codes: half the channels for x, half for y."""
+    rates = 1.0 / theta ** (torch.arange(0, width, 4, device=device)[: width // 4].float() / width)
+    y, x = torch.meshgrid(torch.arange(side, device=device), torch.arange(side, device=device), indexing="ij")
+    angles = torch.cat([x.reshape(-1, 1) * rates, y.reshape(-1, 1) * rates], 1).repeat_interleave(2, 1)
+    return angles.cos(), angles.sin()
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate pairs of channels of ``(..., L, D)``."""
+    across = torch.stack((-x[..., 1::2], x[..., 0::2]), -1).flatten(-2)
+    return x * cos + across * sin
+
+
 def attend_weighted(
-    attention: Any, features: Tensor, memory: Tensor, codes: Tensor, bias: Tensor | None, pointers: int
+    attention: Any,
+    features: Tensor,
+    memory: Tensor,
+    codes: Tensor,
+    bias: Tensor | None,
+    members: int,
+    layout: MemoryLayout,
 ) -> Tensor:
     """SAM 2's memory attention, with a bias on each memory token, which the library's own forward does not offer.
 
@@ -205,11 +263,13 @@ def attend_weighted(
     features : Tensor
         ``(G, h·w, C)``, the slice's features with their spatial code added.
     memory, codes : Tensor
-        ``(G, L, 64)``, tokens and their codes.
+        ``(G, L, 64)``, tokens and their codes: the members' one after the other, then pointers, which have no place.
     bias : Tensor or None
         ``(G, L)``, added to each token's attention scores.
-    pointers : int
-        How many tokens at the end are pointers, which have no place in the image.
+    members : int
+        How many memories there are.
+    layout : MemoryLayout
+        Of each.
 
     Returns
     -------
@@ -224,7 +284,8 @@ def attend_weighted(
     for layer in attention.layers:
         own = layer.layer_norm1(out)
         out = out + layer.self_attn(query=own, key=own, value=own, position_embeddings=rotation)[0]
-        out = out + _cross(layer.cross_attn_image, layer.layer_norm2(out), keys, values, rotation, bias, pointers)
+        query = layer.layer_norm2(out)
+        out = out + _cross(layer.cross_attn_image, query, keys, values, rotation, bias, members, layout)
         out = out + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(out))))
     done: Tensor = attention.layer_norm(out).squeeze(1)
     return done
@@ -237,7 +298,8 @@ def _cross(
     value: Tensor,
     rotation: tuple[Tensor, Tensor],
     bias: Tensor | None,
-    pointers: int,
+    members: int,
+    layout: MemoryLayout,
 ) -> Tensor:
     group, _, cells, _ = query.shape
     heads = (group, -1, attention.num_attention_heads, attention.head_dim)
@@ -245,8 +307,13 @@ def _cross(
         project(x).view(*heads).transpose(1, 2)
         for project, x in ((attention.q_proj, query), (attention.k_proj, key), (attention.v_proj, value))
     )
-    q, k = apply_rotary_pos_emb_2d(q, k, *rotation, num_k_exclude_rope=pointers, repeat_freqs_k=True)
-    mask = None if bias is None else bias[:, None, None, :]
+    length = layout.plain + len(layout.cos)
+    placed = k[:, :, : members * length].unflatten(2, (members, length))
+    turned = _turned(placed[..., layout.plain :, :], layout.cos.to(k.dtype), layout.sin.to(k.dtype))
+    placed = torch.cat([placed[..., : layout.plain, :], turned], -2).flatten(2, 3)
+    k = torch.cat([placed, k[:, :, members * length :]], 2)
+    q = _turned(q, *(r.to(q.dtype) for r in rotation))
+    mask = None if bias is None else bias[:, None, None, :].to(q.dtype)
     read = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1 / math.sqrt(attention.head_dim))
     out: Tensor = attention.o_proj(read.transpose(1, 2).reshape(group, 1, cells, -1))
     return out

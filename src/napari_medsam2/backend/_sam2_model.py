@@ -7,23 +7,21 @@ import json
 import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from torch import nn
+from torch import Tensor, nn
 from transformers import Sam2VideoConfig, Sam2VideoModel, Sam2VisionConfig
 from transformers.utils.logging import get_verbosity, set_verbosity
 
-from napari_medsam2.backend._sam2_bank import MEMORY_WIDTH
+from napari_medsam2.backend._sam2_bank import MEMORY_WIDTH, MemoryLayout
 from napari_medsam2.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from torch import Tensor
-
-__all__ = ["built", "check_config", "load_model", "random_model", "sized"]
+__all__ = ["MemoryCodes", "check_config", "filled", "load_model", "random_model", "sized"]
 
 _WEIGHTS = "model.safetensors"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -183,22 +181,37 @@ def load_model(folder: str | Path, side: int | None = None) -> Any:
     for name, twin in (_TWINS, _TWINS[::-1]):
         if name not in state and twin in state:
             state[name] = state[twin]
-    return built(config, state, f"{folder} (config.json with {_WEIGHTS})")
+    return filled(config, state, f"{folder} (config.json with {_WEIGHTS})")
 
 
-def built(config: Any, state: dict[str, Tensor], where: str, origin: Mapping[str, str] | None = None) -> Any:
+class MemoryCodes(NamedTuple):
+    """Where the tokens of one memory lie: their spatial codes ``(L, 64)``, and how keys are turned by them."""
+
+    position: Tensor
+    layout: MemoryLayout
+
+
+def filled(
+    config: Any,
+    state: Mapping[str, Tensor],
+    where: str,
+    origin: Mapping[str, str] | None = None,
+    replace: Callable[[Any], None] | None = None,
+) -> Any:
     """Build a network and give every place in it its tensor.
 
     Parameters
     ----------
     config : Sam2VideoConfig
         Checked; see `sized`.
-    state : dict of str to Tensor
+    state : mapping of str to Tensor
         In transformers' names.
     where : str
         The file that they are from, for messages.
     origin : mapping of str to str, optional
         What the tensors are called in that file.
+    replace : callable, optional
+        Puts other parts in place of the network's own, before tensors are given.
 
     Returns
     -------
@@ -210,11 +223,19 @@ def built(config: Any, state: dict[str, Tensor], where: str, origin: Mapping[str
     InputError
         If tensors are missing, left over, of another size, or not finite.
     """
-    try:
+
+    def build() -> Any:
         model: Any = Sam2VideoModel(config)
+        if replace is not None:
+            replace(model)
+        return model
+
+    try:
+        # Without numbers at first, which costs nothing.
+        with torch.device("meta"):
+            own = build().state_dict()
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError, IndexError) as error:
         raise InputError(f"no network can be built from {where}: {error}") from error
-    own = model.state_dict()
     missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     misfit = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
     if missing or surplus or misfit:
@@ -227,6 +248,7 @@ def built(config: Any, state: dict[str, Tensor], where: str, origin: Mapping[str
     broken = next((k for k, v in state.items() if not v.isfinite().all()), None)
     if broken is not None:
         raise InputError(f"{where} holds NaN or infinity in {broken}; get the file again")
+    model = build()
     model.load_state_dict(state)
     return model.eval()
 

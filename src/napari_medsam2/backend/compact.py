@@ -178,6 +178,7 @@ class CompactBackend:
         views: Sequence[View],
         ordered: bool,
         index: int | None = None,
+        run: range | None = None,
     ) -> _Context:
         """Read banks by softmax affinity over all positions of all members; weights enter as their logarithm."""
         query = _own(embedding).features.key

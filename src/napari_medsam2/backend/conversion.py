@@ -15,11 +15,11 @@ from napari_medsam2.backend._sam2_names import is_transformers, rename
 from napari_medsam2.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-__all__ = ["load_checkpoint", "network_of", "read_config", "translate"]
+__all__ = ["load_network", "network_of", "read_config", "translate"]
 
 _POINTS = "prompt_encoder.point_embed"
 _SHARED, _TWIN = "prompt_encoder.shared_embedding.positional_embedding", "shared_image_embedding.positional_embedding"
@@ -113,7 +113,54 @@ def translate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str,
     return out, origin
 
 
-def read_config(state: Mapping[str, Tensor], side: int = 1024) -> Any:
+def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    if name not in state:
+        raise InputError(f"the tensor {name!r} is missing; get the file again")
+    return tuple(state[name].shape)
+
+
+def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+    return len({n.removeprefix(prefix).split(".")[0] for n in state if n.startswith(prefix)})
+
+
+def _hiera(state: Mapping[str, Tensor]) -> Any:
+    """The configuration of SAM 2's image encoder."""
+    from transformers import Sam2HieraDetConfig
+
+    trunk = "vision_encoder.backbone."
+    widths: list[int] = []
+    depths: list[int] = []
+    for block in range(_count(state, f"{trunk}blocks.")):
+        (width,) = _shape(state, f"{trunk}blocks.{block}.layer_norm2.weight")
+        if not widths or width != widths[-1]:
+            widths.append(width)
+            depths.append(0)
+        depths[-1] += 1
+    encoder = _ENCODERS.get(tuple(depths))  # type: ignore[arg-type]
+    if encoder is None:
+        raise InputError(f"its image encoder has {depths} blocks a stage, which none of SAM 2's has")
+    return Sam2HieraDetConfig(
+        hidden_size=widths[0],
+        num_attention_heads=encoder.heads,
+        embed_dim_per_stage=widths,
+        num_attention_heads_per_stage=[encoder.heads * 2**i for i in range(4)],
+        blocks_per_stage=depths,
+        global_attention_blocks=list(encoder.globals),
+        window_size_per_stage=list(encoder.windows),
+        window_positional_embedding_background_size=list(_shape(state, f"{trunk}pos_embed")[2:]),
+    )
+
+
+def _nothing() -> Any:
+    """A small image encoder, for networks that have another one put in its place."""
+    from transformers import Sam2HieraDetConfig
+
+    return Sam2HieraDetConfig(
+        hidden_size=8, embed_dim_per_stage=[8, 16, 32, 64], blocks_per_stage=[1, 1, 1, 1], global_attention_blocks=[]
+    )
+
+
+def read_config(state: Mapping[str, Tensor], side: int = 1024, maps: Sequence[int] | None = None) -> Any:
     """Read a SAM 2 network's sizes off its tensors.
 
     Parameters
@@ -122,6 +169,9 @@ def read_config(state: Mapping[str, Tensor], side: int = 1024) -> Any:
         In transformers' names.
     side : int
         Of the image that it sees, in pixels.
+    maps : sequence of int, optional
+        Channels of the image encoder's maps, finest first, where it is not SAM 2's; the configuration then says
+        nothing of it.
 
     Returns
     -------
@@ -134,7 +184,6 @@ def read_config(state: Mapping[str, Tensor], side: int = 1024) -> Any:
         If tensors that tell the sizes are missing, or the image encoder is none of SAM 2's.
     """
     from transformers import (
-        Sam2HieraDetConfig,
         Sam2VideoConfig,
         Sam2VideoMaskDecoderConfig,
         Sam2VideoPromptEncoderConfig,
@@ -144,41 +193,16 @@ def read_config(state: Mapping[str, Tensor], side: int = 1024) -> Any:
     from napari_medsam2.backend._sam2_model import sized
 
     def shape(name: str) -> tuple[int, ...]:
-        if name not in state:
-            raise InputError(f"the tensor {name!r} is missing; get the file again")
-        return tuple(state[name].shape)
+        return _shape(state, name)
 
-    def count(prefix: str) -> int:
-        return len({n.removeprefix(prefix).split(".")[0] for n in state if n.startswith(prefix)})
-
-    trunk = "vision_encoder.backbone."
-    widths: list[int] = []
-    depths: list[int] = []
-    for block in range(count(f"{trunk}blocks.")):
-        (width,) = shape(f"{trunk}blocks.{block}.layer_norm2.weight")
-        if not widths or width != widths[-1]:
-            widths.append(width)
-            depths.append(0)
-        depths[-1] += 1
-    encoder = _ENCODERS.get(tuple(depths))  # type: ignore[arg-type]
-    if encoder is None:
-        raise InputError(f"its image encoder has {depths} blocks a stage, which none of SAM 2's has")
     width = shape("mask_decoder.iou_token.weight")[1]
     decoder = "mask_decoder.transformer.layers."
-    backbone = Sam2HieraDetConfig(
-        hidden_size=widths[0],
-        num_attention_heads=encoder.heads,
-        embed_dim_per_stage=widths,
-        num_attention_heads_per_stage=[encoder.heads * 2**i for i in range(4)],
-        blocks_per_stage=depths,
-        global_attention_blocks=list(encoder.globals),
-        window_size_per_stage=list(encoder.windows),
-        window_positional_embedding_background_size=list(shape(f"{trunk}pos_embed")[2:]),
-    )
+    backbone = _hiera(state) if maps is None else _nothing()
+    widths = backbone.embed_dim_per_stage if maps is None else maps
     config = Sam2VideoConfig(
         vision_config=Sam2VisionConfig(
             backbone_config=backbone,
-            backbone_channel_list=widths[::-1],
+            backbone_channel_list=list(widths)[::-1],
             fpn_hidden_size=shape("vision_encoder.neck.convs.0.weight")[0],
         ),
         prompt_encoder_config=Sam2VideoPromptEncoderConfig(hidden_size=shape(f"{_POINTS}.weight")[1]),
@@ -192,12 +216,12 @@ def read_config(state: Mapping[str, Tensor], side: int = 1024) -> Any:
         image_size=side,
         num_maskmem=shape("memory_temporal_positional_encoding")[0],
         memory_attention_hidden_size=shape("memory_attention.layer_norm.weight")[0],
-        memory_attention_num_layers=count("memory_attention.layers."),
+        memory_attention_num_layers=_count(state, "memory_attention.layers."),
         memory_attention_feed_forward_hidden_size=shape("memory_attention.layers.0.linear1.weight")[0],
         memory_encoder_hidden_size=shape("memory_encoder.feature_projection.weight")[0],
         memory_encoder_output_channels=shape("memory_encoder.projection.weight")[0],
         mask_downsampler_embed_dim=shape("memory_encoder.mask_downsampler.final_conv.weight")[0],
-        memory_fuser_num_layers=count("memory_encoder.memory_fuser.layers."),
+        memory_fuser_num_layers=_count(state, "memory_encoder.memory_fuser.layers."),
         memory_fuser_embed_dim=shape("memory_encoder.memory_fuser.layers.0.scale")[0],
         memory_fuser_intermediate_dim=shape("memory_encoder.memory_fuser.layers.0.pointwise_conv1.weight")[0],
         enable_occlusion_spatial_embedding="occlusion_spatial_embedding_parameter" in state,
@@ -207,22 +231,27 @@ def read_config(state: Mapping[str, Tensor], side: int = 1024) -> Any:
     return sized(config)
 
 
-def load_checkpoint(path: str | Path, side: int | None = None, variant: str | None = None) -> Any:
+def load_network(
+    path: str | Path, side: int | None = None, network: str | None = None, variant: str | None = None
+) -> tuple[str, Any]:
     """Load a network from one file of weights.
 
     Parameters
     ----------
     path : str or Path
-        PyTorch (a state dict, bare or within a trainer's dictionary) or safetensors; in Meta's or transformers' names.
+        PyTorch (a state dict, bare or within a trainer's dictionary) or safetensors; in its authors' or, for SAM 2,
+        transformers' names.
     side : int, optional
         Of the image that it was trained to see, 1024 by default.
+    network : str, optional
+        What it should be: ``"sam2"`` or ``"edgetam"``.
     variant : str, optional
-        Which image encoder it should have: ``"tiny"``, ``"small"``, ``"base-plus"`` or ``"large"``.
+        Which image encoder it should have: ``"tiny"``, ``"small"``, ``"base-plus"`` or ``"large"``, or ``"edge"``.
 
     Returns
     -------
-    Sam2VideoModel
-        On the CPU, in float32, for evaluation.
+    tuple
+        The network's name, and the `Sam2VideoModel` on the CPU, in float32, for evaluation.
 
     Raises
     ------
@@ -230,17 +259,23 @@ def load_checkpoint(path: str | Path, side: int | None = None, variant: str | No
         If the file is missing, damaged, could run code, or is not of a network that can be used; naming what does not
         fit.
     """
-    from napari_medsam2.backend._sam2_model import built
+    from napari_medsam2.backend._sam2_model import filled
 
     path = Path(path)
     state = read_tensors(path)
     try:
-        network_of(state)
+        found = network_of(state)
+        if network is not None and network != found:
+            raise InputError(f"it is a network of the kind {found!r}, not {network!r}; is it the right file?")
+        if found == "edgetam":
+            from napari_medsam2.backend.edgetam import build_edgetam
+
+            return found, build_edgetam(state, side or 1024, str(path))
         tensors, origin = translate(state)
         config = read_config(tensors, side or 1024)
+        size = _ENCODERS[tuple(config.vision_config.backbone_config.blocks_per_stage)].name
+        if variant is not None and variant != size:
+            raise InputError(f"its image encoder is of the size {size!r}, not {variant!r}; is it the right file?")
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}") from error
-    found = _ENCODERS[tuple(config.vision_config.backbone_config.blocks_per_stage)].name
-    if variant is not None and variant != found:
-        raise InputError(f"{path} holds a network of the size {found!r}, not {variant!r}; is it the right file?")
-    return built(config, tensors, str(path), origin)
+    return found, filled(config, tensors, str(path), origin)

@@ -100,6 +100,7 @@ class DeferredBackend:
         views: Sequence[View],
         ordered: bool,
         index: int | None = None,
+        run: range | None = None,
     ) -> Any:
         """See `Backend.attend`."""
-        return self.get().attend(embedding, banks, views, ordered, index)
+        return self.get().attend(embedding, banks, views, ordered, index, run)

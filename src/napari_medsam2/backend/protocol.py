@@ -151,8 +151,8 @@ class Attended:
     weight : float
         Relative weight in (0, 1] among the members that are read.
     offset : int or None
-        For networks with temporal codes: 0 for a prompted slice, 1 for the most recent of the others, 2 for the one
-        before; None where order has no meaning (self-sorting banks, collections).
+        For networks with temporal codes: 0 for a prompted slice, 1 for the slice before the one that reads, 2 for the
+        one before that; None where order has no meaning (self-sorting banks).
     """
 
     memory: Memory
@@ -215,10 +215,12 @@ class Backend(Protocol):
         views: Sequence[View],
         ordered: bool,
         index: int | None = None,
+        run: range | None = None,
     ) -> Any:
         """Let O objects' views read their banks (each has at least one member); the result goes to `decode`.
 
         ``ordered`` says that slices are neighbours, so that positions carry over from one to the next; ``index`` is
-        the number of the slice that reads, for networks that look at its distance from the members'.
+        the number of the slice that reads, for networks that look at its distance from the members', and ``run`` the
+        numbers of all slices that are neighbours of each other, in order, from which distances are counted.
         """
         ...

@@ -11,8 +11,8 @@ Where SAM 2 has no answer, or another one:
 * members of banks without an order all get the temporal code of conditioning frames, see `_sam2_bank.plan_reading`;
 * weights of members enter the memory attention as their logarithm, so that a weight of 2 is exactly two copies;
 * ``ordered`` makes no difference to how positions are coded: SAM 2 was trained with its rotary codes and needs them;
-* memories are kept in float32; the library rounds them to bfloat16, as Meta's code does;
-* object pointers are dated by distance / 15, as in the library's streaming mode, also in stacks of under 16 slices.
+* a walk backward begins with the prompted slices' memories alone, as after a reset of Meta's predictor, which would
+  otherwise still read what it remembered on its way forward.
 """
 
 from __future__ import annotations
@@ -25,9 +25,21 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.sam2_video.modeling_sam2_video import NO_OBJ_SCORE
 
-from napari_medsam2.backend._sam2_bank import Content, Pointer, Reading, attend_weighted, plan_reading, tokens
+from napari_medsam2.backend._computing import check_precision, inferring
+from napari_medsam2.backend._sam2_bank import (
+    Content,
+    MemoryLayout,
+    Pointer,
+    Reading,
+    attend_weighted,
+    axial_rotation,
+    plan_reading,
+    tokens,
+)
 from napari_medsam2.backend._sam2_embedding import Sam2Embedding, ViewFeatures, own_embedding
-from napari_medsam2.backend._sam2_model import check_config, load_model, random_model, sized
+from napari_medsam2.backend._sam2_model import MemoryCodes, check_config, load_model, random_model, sized
+from napari_medsam2.backend._sam2_prompts import NO_POINT, low_logits, prompt_points
+from napari_medsam2.backend._settling import compile_encoder, settled
 from napari_medsam2.backend.protocol import Attended, Decoded, Memory, ViewPrompt
 from napari_medsam2.geometry import View, ViewSpec
 
@@ -45,8 +57,6 @@ __all__ = ["Sam2Backend", "Sam2Embedding"]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _ADOPTED_SCALE, _ADOPTED_BIAS = 20.0, -10.0
 """SAM 2 turns a given mask into logits of ±10."""
-_NO_POINT, _CORNERS = -1, (2, 3)
-"""Labels of the prompt encoder: nothing here; a box's first and second corner."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,21 +98,37 @@ class Sam2Backend:
         Where to compute.
     name : str
         What `load_backend` was asked for.
+    precision : str
+        ``"float32"``, or what matrix products and convolutions are done in: ``"bfloat16"`` or, on a GPU, ``"float16"``.
+    compiled : bool
+        Whether the image encoder is compiled, which takes minutes once and makes it faster.
 
     Raises
     ------
     InputError
-        If the model's configuration is not SAM 2's.
+        If the model's configuration is not SAM 2's, the device cannot compute in that precision, has not enough memory,
+        or the encoder cannot be compiled here.
     """
 
     batch = 8
 
-    def __init__(self, model: Sam2VideoModel, device: torch.device | str = "cpu", name: str = "sam2") -> None:
+    memory_dtype = torch.bfloat16
+    """What memories are rounded to, as Meta's predictor does."""
+
+    def __init__(
+        self,
+        model: Sam2VideoModel,
+        device: torch.device | str = "cpu",
+        name: str = "sam2",
+        precision: str = "float32",
+        compiled: bool = False,
+    ) -> None:
         check_config(model.config)
         self.name, self.device = name, torch.device(device)
-        self.model = _settle(model, self.device)
-        config = self.model.config
+        self.precision = check_precision(precision, self.device)
+        config: Any = model.config
         self.views = ViewSpec(side=int(config.image_size), regions=False, stretch=True)
+        self.model = settled(self, model)
         self._recent = config.num_maskmem - 1
         self._reach = config.max_object_pointers_in_encoder - 1
         cells = self.views.side // 16
@@ -111,9 +137,22 @@ class Sam2Backend:
             shape = torch.Size((1, config.vision_config.fpn_hidden_size, cells, cells))
             self._position = self.model.vision_encoder.neck.position_encoding(shape, *at).flatten(2).transpose(1, 2)
             shape = torch.Size((1, config.memory_encoder_output_channels, cells, cells))
-            self._memory_position = self.model.memory_encoder.position_encoding(shape, *at)[0].flatten(1).T
+            self._map_position = self.model.memory_encoder.position_encoding(shape, *at)
+            self._memory_position, self._layout = self._codes(cells)
             self._image_position = self.model.get_image_wide_positional_embeddings()
             self._mean, self._std = (torch.tensor(x, device=self.device).view(1, 3, 1, 1) for x in (_MEAN, _STD))
+        if compiled:
+            compile_encoder(self)
+
+    def _codes(self, cells: int) -> MemoryCodes:
+        """Where the tokens of a memory lie that was made of a map of ``cells`` × ``cells``."""
+        attention = self.model.memory_attention.layers[0].cross_attn_image
+        rotation = axial_rotation(cells, attention.head_dim, self.device)
+        return MemoryCodes(self._map_position[0].flatten(1).T, MemoryLayout(0, *rotation))
+
+    def _shorten(self, maps: Tensor) -> Tensor:
+        """Make of memory maps ``(O, 64, h, w)`` the tokens ``(O, L, 64)`` that are kept."""
+        return maps.flatten(2).transpose(1, 2)
 
     @classmethod
     def from_model(cls, model: Sam2VideoModel, device: torch.device | str = "cpu", name: str = "sam2") -> Sam2Backend:
@@ -135,7 +174,13 @@ class Sam2Backend:
 
     @classmethod
     def load(
-        cls, path: str | Path, device: torch.device | str = "cpu", side: int | None = None, name: str | None = None
+        cls,
+        path: str | Path,
+        device: torch.device | str = "cpu",
+        side: int | None = None,
+        name: str | None = None,
+        precision: str = "float32",
+        compiled: bool = False,
     ) -> Sam2Backend:
         """Load a folder in transformers' format (``config.json`` and ``model.safetensors``), offline.
 
@@ -149,18 +194,22 @@ class Sam2Backend:
             Another side of the input than the configuration's, in pixels: smaller is faster.
         name : str, optional
             What `load_backend` was asked for; the path by default.
+        precision, compiled
+            As for the class.
 
         Raises
         ------
         InputError
             If something is missing, damaged, pickled or of another network.
         """
-        return cls(load_model(path, side), device, name=str(path) if name is None else name)
+        return cls(load_model(path, side), device, str(path) if name is None else name, precision, compiled)
 
-    @torch.no_grad()
+    @inferring
     def encode(self, images: Tensor) -> Sam2Embedding:
         """Encode views ``(B, 3, S, S)`` float32 in [0, 1]."""
         pixels = (images.to(self.device, torch.float32) - self._mean) / self._std
+        if self.precision is not torch.float32:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
         fine, middle, coarse = self.model.vision_encoder(pixels, return_dict=True).fpn_hidden_states
         decoder = self.model.mask_decoder
         # Clones, so that one view that is kept does not keep its whole batch alive.
@@ -173,7 +222,7 @@ class Sam2Backend:
         """Put embeddings together along the batch axis; nothing is copied."""
         return Sam2Embedding(tuple(entry for e in embeddings for entry in own_embedding(e).entries))
 
-    @torch.no_grad()
+    @inferring
     def decode(self, embedding: Embedding, prompts: Sequence[ViewPrompt], context: Any = None) -> Decoded:
         """Predict masks ``(O, S / 4, S / 4)`` from prompts and, where given, from memory.
 
@@ -182,15 +231,18 @@ class Sam2Backend:
         (where its area changes much with the threshold). Objects that are absent have logits of −1024.
         """
         own = own_embedding(embedding)
-        placed = [self._points(p) for p in prompts]
+        placed = [prompt_points(p) for p in prompts]
         groups: dict[tuple[int, bool], list[int]] = {}
         for i, (prompt, (_, labels)) in enumerate(zip(prompts, placed, strict=True)):
             groups.setdefault((len(labels), prompt.previous is not None), []).append(i)
+        low = tuple(self.model.prompt_encoder.mask_input_size)
         parts = []
         for (_, refined), rows in groups.items():
             coordinates = torch.stack([placed[i][0] for i in rows]).to(self.device)
             labels = torch.stack([placed[i][1] for i in rows]).to(self.device)
-            masks = torch.stack([self._low(prompts[i].previous) for i in rows]) if refined else None
+            masks = (
+                torch.stack([low_logits(prompts[i].previous, low) for i in rows]).to(self.device) if refined else None
+            )
             coarse = None if context is None else context.coarse[rows]
             parts.append(self._decode(own.take(rows), coarse, coordinates, labels, masks))
         order = torch.tensor([i for rows in groups.values() for i in rows], device=self.device).argsort()
@@ -198,7 +250,7 @@ class Sam2Backend:
         trails = ((),) * len(prompts) if context is None else context.trails
         return _Sam2Decoded(logits, iou, score, pointer, trails)
 
-    @torch.no_grad()
+    @inferring
     def adopt(self, embedding: Embedding, masks: Tensor) -> Decoded:
         """Take masks ``(O, S, S)`` in [0, 1] as they are: logits ``(O, S, S)`` of ±10.
 
@@ -212,13 +264,13 @@ class Sam2Backend:
         # The decoder is asked for nothing but the pointer of the object under the mask.
         low = self.model.mask_downsample(drawn.float().unsqueeze(1))
         points = torch.zeros(len(masks), 1, 2, device=self.device)
-        labels = torch.full((len(masks), 1), _NO_POINT, device=self.device)
-        found = self._decode(own, own.maps()[2], points, labels, low, ambiguous=True)
+        labels = torch.full((len(masks), 1), NO_POINT, device=self.device)
+        found = self._decode(own, own.maps()[2], points, labels, low, ambiguous=False)
         pointer = torch.where(present.unsqueeze(1), found.pointer, self.model.no_object_pointer)
         logits, score = (x.float() * _ADOPTED_SCALE + _ADOPTED_BIAS for x in (drawn, present))
         return _Sam2Decoded(logits, torch.ones_like(score), score, pointer, ((),) * len(masks))
 
-    @torch.no_grad()
+    @inferring
     def remember(
         self, embedding: Embedding, decoded: Decoded, views: Sequence[View], indices: Sequence[int], prompted: bool
     ) -> list[Memory]:
@@ -229,6 +281,12 @@ class Sam2Backend:
         own = own_embedding(embedding)
         config, side = self.model.config, self.views.side
         logits = decoded.logits.unsqueeze(1)
+        if prompted and logits.shape[-1] == side:
+            # As Meta's predictor, which keeps given masks at a quarter of their size until they are remembered.
+            quarter = (side // 4, side // 4)
+            # On the CPU: not every device can shrink with antialiasing.
+            logits = F.interpolate(logits.cpu(), size=quarter, mode="bilinear", align_corners=False, antialias=True)
+            logits = logits.to(self.device)
         if logits.shape[-1] != side:
             logits = F.interpolate(logits, size=(side, side), mode="bilinear", align_corners=False)
         masks = (logits > 0).float() if prompted else logits.sigmoid()
@@ -237,7 +295,7 @@ class Sam2Backend:
         absent = self.model.occlusion_spatial_embedding_parameter
         if absent is not None:
             maps = maps + (decoded.score <= 0).float().view(-1, 1, 1, 1) * absent[..., None, None]
-        flat = maps.flatten(2).transpose(1, 2).flatten(1)
+        flat = self._shorten(maps).to(self.memory_dtype).float().flatten(1)
         scales, features = flat.norm(dim=1), F.normalize(flat, dim=1)
         trails = decoded.trails if isinstance(decoded, _Sam2Decoded) and not prompted else ((),) * len(indices)
         if decoded.pointer is None:
@@ -246,7 +304,7 @@ class Sam2Backend:
         out = []
         for i, (view, index, trail) in enumerate(zip(views, indices, trails, strict=True)):
             pointers = (Pointer(index, decoded.pointer[i].clone()), *trail)
-            content, feature = Content(scales[i].clone(), pointers), features[i].clone()
+            content, feature = Content(scales[i].clone(), pointers, self.memory_dtype), features[i].clone()
             # Objects that share a view share its descriptor: it is the largest part of a memory.
             entry = own.entries[i]
             if id(entry) not in described:
@@ -258,7 +316,7 @@ class Sam2Backend:
             out.append(Memory(index, view, content, feature, descriptor, confidence, reason, size))  # type: ignore[arg-type]
         return out
 
-    @torch.no_grad()
+    @inferring
     def attend(
         self,
         embedding: Embedding,
@@ -266,6 +324,7 @@ class Sam2Backend:
         views: Sequence[View],
         ordered: bool,
         index: int | None = None,
+        run: range | None = None,
     ) -> _Context:
         """Read banks by SAM 2's memory attention; objects that read equally many memories go through it together.
 
@@ -276,45 +335,26 @@ class Sam2Backend:
         index : int, optional
             The slice that reads, from which pointers are dated; without it the offsets of a ``fifo`` bank tell it,
             except on the first slice after one of several prompted ones, and in other banks pointers are not read.
+        run : range, optional
+            The slices that are neighbours, from which distances are counted, by default 1 from one number to the next;
+            in a stack of under 16, SAM 2 dates pointers by their distance as a share of its length.
         """
-        readings = [plan_reading(bank, index if ordered else None, self._recent, self._reach) for bank in banks]
+        reach = self._reach if run is None else max(1, min(len(run), self._reach + 1) - 1)
+        readings = [plan_reading(bank, index if ordered else None, self._recent, reach, run) for bank in banks]
         coarse = own_embedding(embedding).maps()[2]
-        features = coarse.flatten(2).transpose(1, 2) + 0.1 * self._position
+        features = coarse.flatten(2).transpose(1, 2).float() + 0.1 * self._position
         groups: dict[tuple[int, int, bool], list[int]] = {}
         for i, reading in enumerate(readings):
             groups.setdefault(reading.structure, []).append(i)
         out = torch.empty_like(features)
         for rows in groups.values():
-            out[rows] = self._attend(features[rows], [readings[i] for i in rows])
+            out[rows] = self._attend(features[rows], [readings[i] for i in rows], reach)
         return _Context(out.transpose(1, 2).reshape(coarse.shape), tuple(r.trail for r in readings))
 
-    def _attend(self, features: Tensor, readings: Sequence[Reading]) -> Tensor:
-        memory, codes, bias = tokens(readings, self.model, self._memory_position, self._reach)
-        pointers = memory.shape[1] - len(readings[0].features) * features.shape[1]
-        return attend_weighted(self.model.memory_attention, features, memory, codes, bias, pointers)
-
-    def _points(self, prompt: ViewPrompt) -> tuple[Tensor, Tensor]:
-        """Clicks and corners as SAM 2 takes them: ``(n, 2)`` ``(x, y)`` and labels ``(n,)``; at least one."""
-        points = torch.as_tensor(prompt.points, dtype=torch.float32).reshape(-1, 2)
-        labels = torch.as_tensor(prompt.labels, dtype=torch.int64)
-        if prompt.box is not None:
-            y0, x0, y1, x1 = prompt.box
-            # A box's edges lie half a pixel outside of its outermost pixels; SAM 2 was trained on the pixels' centres.
-            dy, dx = min(0.5, (y1 - y0) / 2), min(0.5, (x1 - x0) / 2)
-            points = torch.cat([torch.tensor([[y0 + dy, x0 + dx], [y1 - dy, x1 - dx]]), points])
-            labels = torch.cat([torch.tensor(_CORNERS), labels])
-        if not len(points):
-            return torch.zeros(1, 2), torch.tensor([_NO_POINT])
-        return points.flip(1), labels
-
-    def _low(self, previous: Any) -> Tensor:
-        """Turn a mask so far, in [0, 1], into logits ``(1, S / 4, S / 4)``."""
-        # On the CPU: not every device can shrink with antialiasing.
-        probability = torch.as_tensor(previous, dtype=torch.float32).cpu()[None, None]
-        low = tuple(self.model.prompt_encoder.mask_input_size)
-        if probability.shape[-2:] != low:
-            probability = F.interpolate(probability, size=low, mode="bilinear", align_corners=False, antialias=True)
-        return torch.logit(probability[0], eps=1e-6).to(self.device)
+    def _attend(self, features: Tensor, readings: Sequence[Reading], reach: int) -> Tensor:
+        memory, codes, bias = tokens(readings, self.model, self._memory_position, reach)
+        members = len(readings[0].features)
+        return attend_weighted(self.model.memory_attention, features, memory, codes, bias, members, self._layout)
 
     def _decode(
         self,
@@ -329,13 +369,15 @@ class Sam2Backend:
         model, config = self.model, self.model.config
         fine, middle, raw = embedding.maps()
         if ambiguous is None:
-            given = int((labels[0] != _NO_POINT).sum())
+            given = int((labels[0] != NO_POINT).sum())
             tracking = coarse is not None and not config.multimask_output_for_tracking
             few = config.multimask_min_pt_num <= given <= config.multimask_max_pt_num
             ambiguous = bool(config.multimask_output_in_sam and few and not tracking)
         if coarse is None:
             coarse = raw + model.no_memory_embedding.view(1, -1, 1, 1)
-        sparse, dense = model.prompt_encoder(points.unsqueeze(1), labels.unsqueeze(1), None, masks)
+        # Coordinates in half precision would be off by pixels.
+        with torch.autocast(self.device.type, enabled=False):
+            sparse, dense = model.prompt_encoder(points.unsqueeze(1), labels.unsqueeze(1), None, masks)
         logits, iou, told, score = model.mask_decoder(
             image_embeddings=coarse,
             image_positional_embeddings=self._image_position.expand(len(points), -1, -1, -1),
@@ -345,14 +387,10 @@ class Sam2Backend:
             high_resolution_features=[fine, middle],
         )
         # The second axis is the library's objects of one image, of which there is one here.
-        logits, iou, told, score = logits[:, 0], iou[:, 0], told[:, 0], score[:, 0, 0]
+        logits, iou, told, score = (x.float() for x in (logits[:, 0], iou[:, 0], told[:, 0], score[:, 0, 0]))
         rows = torch.arange(len(points), device=self.device)
         best = iou.argmax(1)
         there = (score > 0).unsqueeze(1)
-        pointer = torch.where(there, model.object_pointer_proj(told[rows, best]), model.no_object_pointer)
+        pointer = torch.where(there, model.object_pointer_proj(told[rows, best]).float(), model.no_object_pointer)
         chosen = torch.where(there.unsqueeze(2), logits[rows, best], NO_OBJ_SCORE)
         return _Masks(chosen, iou[rows, best].clamp(0, 1), score, pointer)
-
-
-def _settle(model: Any, device: torch.device) -> Any:
-    return model.to(device, torch.float32).eval()

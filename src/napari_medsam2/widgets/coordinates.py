@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Frame", "LayerSpec", "choices", "guess_axes", "spacing_of", "stack_of"]
 
 _NAMES = {"T": "time", "Z": "depth", "N": "picture", "C": "channel", "Y": "row", "X": "column"}
+_PROBE = np.sqrt([2.0, 3.0, 5.0, 7.0, 11.0, 13.0])
 
 
 class Frame:
@@ -53,6 +54,7 @@ class Frame:
     def __init__(self, layer: Image, axes: str, dims: Dims) -> None:
         self.layer, self.dims = layer, dims
         self.spec = LayerSpec.of(layer, axes)
+        self._known: tuple[tuple[float, ...], _Map] | None = None
 
     # -- world and stack -------------------------------------------------------------------------------------------
 
@@ -76,9 +78,9 @@ class Frame:
         InputError
             If it is outside the image; the message says where.
         """
-        place = self._own(world)
-        index = self._index(place, explain=True)
-        y, x = self._map().plane_inverse(place)
+        place, where = self._own(world), self._map()
+        index = self._ravel(np.round(where.outer(place)), explain=True)
+        y, x = where.plane_inverse(place)
         h, w = self.slice_shape(index)
         for letter, value, size in (("Y", y, h), ("X", x, w)):
             if not clip and not -0.5 <= value < size - 0.5:
@@ -256,10 +258,16 @@ class Frame:
         return np.array([(1 * unit).to(other).magnitude for unit, other in zip(own, world, strict=True)], np.float64)
 
     def _map(self) -> _Map:
-        n = self.spec.ndim
-        origin = np.asarray(self.layer.data_to_world(np.zeros(n)), dtype=np.float64)
-        matrix = np.stack([np.asarray(self.layer.data_to_world(row)) - origin for row in np.eye(n)], axis=1)
-        return _Map(matrix, origin, list(self.spec.plane), list(self.spec.outer))
+        # Asking napari for a place is slow. One is enough to see whether the layer lies where it lay: no change of
+        # scale, rotation or shift that a person makes leaves a place with such coordinates where it is.
+        layer, known = self.layer, self._known
+        state = tuple(layer.data_to_world(_PROBE[: self.spec.ndim]))
+        if known is None or known[0] != state:
+            n = self.spec.ndim
+            origin = np.asarray(layer.data_to_world(np.zeros(n)), dtype=np.float64)
+            matrix = np.stack([np.asarray(layer.data_to_world(row)) - origin for row in np.eye(n)], axis=1)
+            self._known = known = state, _Map(matrix, origin, list(self.spec.plane), list(self.spec.outer))
+        return known[1]
 
     def _outer(self, index: int, channel: int | None = None) -> NDArray[np.float64]:
         """Return the data coordinates of a slice along all axes but rows and columns."""
@@ -304,8 +312,10 @@ class _Map:
     def __init__(self, matrix: NDArray[Any], origin: NDArray[Any], plane: list[int], outer: list[int]) -> None:
         self._plane, self._outer = plane, outer
         self._drawn = matrix[np.ix_(plane, plane)]
+        self._undrawn = np.linalg.inv(self._drawn)
         inverse = np.linalg.inv(matrix)
         self._sliced = inverse[np.ix_(outer, outer)]
+        self._unsliced = np.linalg.pinv(self._sliced)
         self._start = (-inverse @ origin)[outer]
         self._origin = origin
 
@@ -316,7 +326,7 @@ class _Map:
 
     def plane_inverse(self, place: NDArray[np.float64]) -> tuple[float, float]:
         """Return row and column."""
-        y, x = np.linalg.solve(self._drawn, place[self._plane] - self._origin[self._plane])
+        y, x = self._undrawn @ (place[self._plane] - self._origin[self._plane])
         return float(y), float(x)
 
     def place(
@@ -326,5 +336,5 @@ class _Map:
         out = base.copy()
         out[self._plane] = self._drawn @ np.asarray(plane, dtype=np.float64) + self._origin[self._plane]
         if self._outer:
-            out[self._outer] = np.linalg.lstsq(self._sliced, outer - self._start, rcond=None)[0]
+            out[self._outer] = self._unsliced @ (outer - self._start)
         return out

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QAbstractTableModel, QEvent, QModelIndex, QPersistentModelIndex, QRect, Qt, Signal
 from qtpy.QtGui import QPalette
-from qtpy.QtWidgets import QStyledItemDelegate, QWidget
+from qtpy.QtWidgets import QLineEdit, QStyledItemDelegate, QWidget
 
 from napari_medsam2.widgets.rows.numbers import format_size, short_unit
 from napari_medsam2.widgets.theme import icon, shades, swatch_icon
@@ -158,6 +158,11 @@ class NameDelegate(QStyledItemDelegate):
         """Leave the swatch in sight."""
         box: QRect = option.rect
         editor.setGeometry(box.adjusted(20, 0, 0, 0))
+
+    def setEditorData(self, editor: QWidget, index: _Index) -> None:
+        """Fill the editor, but not again once something was typed: rows change while results come in."""
+        if not (isinstance(editor, QLineEdit) and editor.isModified()):
+            super().setEditorData(editor, index)
 
     def eventFilter(self, editor: QObject, event: QEvent) -> bool:
         """Keep keys that mean something to the viewer from it while a name is typed."""

@@ -136,6 +136,9 @@ class ObjectTable(QWidget):
         self._quiet = True
         try:
             self._model.set_rows(rows)
+            if self._view.editing:
+                # A change of the current row would end it.
+                return
             if current is not None and current not in kept:
                 kept = (current,)
             self._select([label for label in kept if self._model.row_of(label) is not None], current)
@@ -300,6 +303,11 @@ class _View(QTableView):
         self.horizontalHeader().setHighlightSections(False)
         self.horizontalHeader().setMinimumSectionSize(20)
         self.setMinimumHeight(24 * 4)
+
+    @property
+    def editing(self) -> bool:
+        """Whether a name is being typed."""
+        return self.state() == QAbstractItemView.State.EditingState
 
     def lay_out_columns(self) -> None:
         """Give the name what room is left."""

@@ -230,7 +230,7 @@ class ReviewStrip(QAbstractScrollArea):
         if row is None:
             return
         if point.x() < scene.names:
-            self.jumped.emit(scene.rows[row].label, scene.index or 0)
+            self.jumped.emit(scene.rows[row].label, min(scene.index or 0, scene.axis.count - 1))
             return
         self._dragged = row
         self._go(row, point.x())
@@ -253,8 +253,8 @@ class ReviewStrip(QAbstractScrollArea):
             (first, last), self._ruler = self._ruler, None
             if first != last:
                 self._set_zoom(self._scene.zoom.between(first, last))
-            elif self._scene.label is not None:
-                self.jumped.emit(self._scene.label, first)
+            elif self._scene.rows and first < self._scene.axis.count:
+                self.jumped.emit(self._scene.rows[self._scene.row_of(self._scene.label) or 0].label, first)
             self.viewport().update()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
