@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Monkey", "SlowDummy"]
 
+_NAPARIS_OWN = ("for non-painted dimension",)
+"""What napari 0.9 raises itself: painting where the sliders stand beyond a Labels layer."""
 _SHAPE = (6, 36, 44)
 _MOST_LAYERS = 9
 
@@ -77,8 +79,9 @@ class Monkey:
             getattr(self, name)()
             if self.rng.random() < 0.5:
                 QApplication.processEvents()
-        if exceptions:
-            raise exceptions[0][1]
+        for _, error, _ in exceptions:
+            if not any(text in str(error) for text in _NAPARIS_OWN):
+                raise error
         bad = [note for note in self.notes if note.split(":")[0].endswith(("Error", "Exception"))]
         assert not bad, bad
         del self.notes[:]

@@ -353,7 +353,7 @@ def test_in_another_view_nothing_is_prompted_or_painted(desk: Desk, change: Call
         del desk.notes[:]
         key(desk.viewer, tool)
         change(desk.viewer)
-        drag(desk.viewer, [(15.0, 20.0, 50.0), (16.0, 22.0, 56.0), (18.0, 28.0, 60.0), (20.0, 20.0, 52.0)])
+        drag(desk.viewer, [(3.0, 20.0, 50.0), (4.0, 22.0, 56.0), (6.0, 28.0, 60.0), (3.0, 20.0, 52.0)])
         settle(annotation)
         assert len(desk.notes) == 1, (tool, desk.notes)
         assert "button" in desk.notes[0]
@@ -454,6 +454,7 @@ def test_slices_without_contrast_and_without_numbers(desk: Desk) -> None:
     ("data", "word"),
     [(full((5,)).astype(np.complex64), "complex"), (np.zeros((2, 2, 2, 2, 2, 30, 30), np.uint8), "axes")],
 )
+@pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning")
 def test_what_cannot_be_annotated_is_said_in_a_sentence(desk: Desk, data: np.ndarray, word: str) -> None:
     dock = desk.open(data)
     if dock.image.start.isEnabled():

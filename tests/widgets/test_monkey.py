@@ -12,7 +12,7 @@ from tests.widgets.monkey import Monkey, SlowDummy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_COUNT = int(os.environ.get("MONKEY_ACTIONS", "600"))
+_COUNT = int(os.environ.get("MONKEY_ACTIONS", "500"))
 _SEEDS = [int(seed) for seed in os.environ.get("MONKEY_SEEDS", "1").split(",")]
 
 
@@ -38,5 +38,5 @@ def test_random_actions(
         raise
     finally:
         monkey.end()
-    assert monkey.checked > _COUNT // 80
+    assert monkey.checked > _COUNT // 100
     assert monkey.compared

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def test_no_stall_of_ours_during_a_propagation(make_napari_viewer: Callable[..., Any], backend: Backend) -> None:
     viewer = make_napari_viewer(show=True)
     viewer.window.resize(1200, 760)
-    found = measure(viewer, slices=24, side=512, objects=3)
-    assert found.slices == 72
+    found = measure(viewer, slices=10, side=512, objects=3)
+    assert found.slices == 30
     # Loose, for a machine that does other things as well: the aim, which `benchmarks.stalls` checks, is 50 ms.
     worst = max(found.stalls, key=lambda stall: stall.busy * stall.share, default=None)
     assert found.worst < 0.1, worst
