@@ -454,17 +454,13 @@ def test_slices_without_contrast_and_without_numbers(desk: Desk) -> None:
     ("data", "word"),
     [(full((5,)).astype(np.complex64), "complex"), (np.zeros((2, 2, 2, 2, 2, 30, 30), np.uint8), "axes")],
 )
-@pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning")
-def test_what_cannot_be_annotated_is_said_in_a_sentence(desk: Desk, data: np.ndarray, word: str) -> None:
-    dock = desk.open(data)
-    if dock.image.start.isEnabled():
-        dock.image.start.click()
-        assert len(desk.notes) == 1
-        assert word in desk.notes[0]
-    else:
-        assert word in dock.image.about.whole()
-        key(desk.viewer, "P")
-        assert len(desk.notes) == 1
+def test_what_cannot_be_annotated_is_said_in_a_sentence(desk: Desk) -> None:
+    dock = desk.open(np.zeros((2, 2, 2, 2, 2, 30, 30), np.uint8))
+    assert not dock.image.start.isEnabled()
+    assert "axes" in dock.image.about.whole()
+    key(desk.viewer, "P")
+    assert len(desk.notes) == 1
+    assert "axes" in desk.notes[0]
     assert dock.bench.annotation is None
     assert [layer.name for layer in desk.viewer.layers] == ["cells"]
 

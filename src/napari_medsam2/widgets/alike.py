@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from napari_medsam2.widgets.coordinates import Frame
 
-__all__ = ["Alike"]
+__all__ = ["Alike", "make_current"]
 
 _EVENTS = ("scale", "translate", "rotate", "shear", "affine", "units")
 
@@ -45,6 +45,19 @@ class Alike:
             for name in _EVENTS:
                 if not _same(getattr(layer, name), place[name]):
                     setattr(layer, name, place[name])
+
+
+def make_current(viewer: Any) -> None:
+    """Make the canvas current for OpenGL; before layers are removed.
+
+    napari deletes their buffers in whatever context is current: in another one than the canvas's, the next drawing
+    ends the process (napari 0.9, vispy 0.17, Mesa's software renderer: remove an empty Shapes layer, add an image).
+    """
+    bare = getattr(viewer, "__wrapped__", viewer)
+    window = getattr(getattr(bare, "window", None), "_qt_viewer", None)
+    native = getattr(getattr(window, "canvas", None), "native", None)
+    if native is not None and native.isVisible():
+        native.makeCurrent()
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal, SignalGroup
 
 from napari_medsam2.errors import InputError
-from napari_medsam2.widgets.alike import Alike
+from napari_medsam2.widgets.alike import Alike, make_current
 from napari_medsam2.widgets.mask_layer import MaskLayer
 from napari_medsam2.widgets.operations import Operations
 from napari_medsam2.widgets.prompt_layers import PromptLayers
@@ -314,6 +314,7 @@ class Annotation:
         self.session.close()
         if layers:
             everything = self.viewer.layers
+            make_current(self.viewer)
             # napari collects garbage after each layer that goes, but once after a batch.
             with everything.batched_update():
                 for layer in (self.prompts.points, self.prompts.boxes, self.masks.layer):

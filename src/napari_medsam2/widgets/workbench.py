@@ -273,7 +273,8 @@ class Workbench:
             If nothing is annotated, or the folder holds something or cannot be written.
         """
         annotation = self._open_one()
-        annotation.session.save_as(folder)
+        # What is nowhere on the disk yet goes with it, or it could never be opened again.
+        annotation.session.save_as(folder, embed=annotation.session.stack.path is None)
         write_view(folder, view_of(annotation.image, annotation.frame.spec.axes))
         remember(folder)
         self.say(f"kept in {folder}")

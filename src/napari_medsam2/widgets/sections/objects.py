@@ -83,8 +83,10 @@ class ObjectsSection(Section):
             annotation.operations.mend(labels, what, smallest)
 
     def _largest(self, annotation: Annotation, label: int) -> None:
+        # An object that has just come may not be in the ledger yet.
+        self._board.flush()
         ledger = self._board.ledger
-        if ledger is not None:
+        if ledger is not None and label in annotation.session.objects:
             annotation.select(label)
             annotation.show(int(np.argmax(ledger.areas(label))))
 
