@@ -78,7 +78,7 @@ SOURCES = {
 FOLDERS = {"sam2.1": "sam2", "sam2": "sam2", "zhu": "zhu", "medsam2": "medsam2", "edgetam": "edgetam"}
 
 
-def build(root: Path, name: str, seed: int, absent: bool, small: bool = True) -> Any:
+def build(root: Path, name: str, seed: int, absent: bool, small: bool = True, structured: bool = False) -> Any:
     """Make the published network, with weights from a seed."""
     import torch
     from tests.sam2.cases import values
@@ -106,7 +106,7 @@ def build(root: Path, name: str, seed: int, absent: bool, small: bool = True) ->
     conf.OmegaConf.resolve(config)
     model = utils.instantiate(config.model, _recursive_=True).eval()
     state = model.state_dict()
-    made = values({k: tuple(v.shape) for k, v in state.items()}, seed, absent)
+    made = values({k: tuple(v.shape) for k, v in state.items()}, seed, absent, structured)
     model.load_state_dict({k: torch.from_numpy(v) for k, v in made.items()})
     return model
 
@@ -254,7 +254,7 @@ def ours(model: Any, name: str) -> Any:
         return load_backend(str(path), "cpu", side=SIDE)
 
 
-def compare(name: str, root: Path, record: Path | None) -> None:
+def compare(name: str, root: Path, record: Path | None, structured: bool = False) -> None:
     """Print a line a case."""
     import torch
     from tests.sam2.cases import FILMS, STILLS, make_film, propagate
@@ -264,9 +264,9 @@ def compare(name: str, root: Path, record: Path | None) -> None:
     torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]
     kept: dict[str, np.ndarray] = {}
     for case in FILMS:
-        model = build(root, name, case.weights, case.absent)
+        model = build(root, name, case.weights, case.absent, structured=structured)
         backend = ours(model, name)
-        if case is FILMS[0] and not __import__("os").environ.get("NOSTILL"):
+        if case is FILMS[0]:
             answers = reference_stills(model, STILLS)
             kept |= thin_stills(answers)
             compare_stills(name, backend, answers, make_film(case)[:1])
@@ -320,10 +320,11 @@ def main() -> int:
     for folder in ("sam2", "zhu", "medsam2", "edgetam"):
         parser.add_argument(f"--{folder}", type=Path)
     parser.add_argument("--record", type=Path)
+    parser.add_argument("--structured", action="store_true", help="matrices that are cosine transforms, not noise")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        compare(args.one, getattr(args, FOLDERS[args.one]).resolve(), args.record)
+        compare(args.one, getattr(args, FOLDERS[args.one]).resolve(), args.record, args.structured)
         return 0
     code = 0
     for name, folder in FOLDERS.items():

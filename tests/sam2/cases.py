@@ -90,12 +90,15 @@ FILMS = [
 ]
 
 
-def values(shapes: Mapping[str, tuple[int, ...]], seed: int, absent: bool = False) -> dict[str, np.ndarray]:
+def values(
+    shapes: Mapping[str, tuple[int, ...]], seed: int, absent: bool = False, structured: bool = False
+) -> dict[str, np.ndarray]:
     """Weights for tensors of these (Meta's) names and shapes, in which every part has a say.
 
     Matrices have variance 2 / inputs, tokens and codes variance 1; memories are about as large as pointers; object
     scores are positive, or with ``absent`` positive and negative. Attention is so soft that small
-    differences do not grow from frame to frame; trained networks do not amplify them either.
+    differences do not grow from frame to frame; trained networks do not amplify them either. ``structured``:
+    matrices are pieces of a cosine transform in place of noise.
     """
     out = {}
     for name, shape in shapes.items():
@@ -112,7 +115,11 @@ def values(shapes: Mapping[str, tuple[int, ...]], seed: int, absent: bool = Fals
         elif last == "weight" and x.ndim == 1:
             x = 1 + 0.1 * x
         elif last == "weight" and not ("token" in name or "embed" in name.rpartition(".")[0].rpartition(".")[2]):
-            x *= (2 / np.prod(shape[1:])) ** 0.5
+            inputs = int(np.prod(shape[1:]))
+            if structured:
+                rows, columns = np.arange(shape[0])[:, None] + rng.integers(1, 9), np.arange(inputs)[None] + 0.5
+                x = (2**0.5 * np.cos(np.pi * rows * columns / inputs)).reshape(shape).astype(np.float32)
+            x *= (2 / inputs) ** 0.5
         if re.search(r"trunk\.body\..*(token_mixer\.conv1?|(mixer|ffn)\.conv2)\.bn\.(weight|bias)", name):
             # A residual network without norms on its main road.
             x *= 0.1

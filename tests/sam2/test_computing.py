@@ -38,6 +38,7 @@ def test_half_precision_gives_nearly_the_same_masks(model: Any, smooth_film: Cal
     (exact, plain), (rounded, half) = said
     # Features are kept as they were computed: half of the memory.
     assert rounded.nbytes == exact.nbytes // 2
+    assert rounded.descriptor.dtype == torch.float32
     assert float((rounded.descriptor[0] * exact.descriptor[0]).sum()) > 0.999
     assert not torch.equal(plain.logits, half.logits)
     for a, b in zip(plain.logits, half.logits, strict=True):

@@ -19,7 +19,7 @@ __all__ = ["Sam2Embedding", "ViewFeatures", "own_embedding"]
 
 
 class ViewFeatures(NamedTuple):
-    """One view's features: ``(C / 8, S / 4, S / 4)``, ``(C / 4, S / 8, S / 8)`` and ``(C, S / 16, S / 16)`` float32."""
+    """One view's features: ``(C / 8, S / 4, S / 4)``, ``(C / 4, S / 8, S / 8)`` and ``(C, S / 16, S / 16)``."""
 
     fine: Tensor
     middle: Tensor
@@ -44,7 +44,7 @@ class Sam2Embedding:
     @property
     def descriptor(self) -> Tensor:
         """``(B, C·h·w)`` float32, unit length: the coarsest features, flattened."""
-        return F.normalize(_stack([e.coarse for e in self.entries]).flatten(1), dim=1)
+        return F.normalize(_stack([e.coarse for e in self.entries]).flatten(1).float(), dim=1)
 
     def take(self, indices: Sequence[int]) -> Sam2Embedding:
         """Select (and repeat) entries along the batch axis; nothing is copied."""

@@ -308,7 +308,7 @@ class Sam2Backend:
             # Objects that share a view share its descriptor: it is the largest part of a memory.
             entry = own.entries[i]
             if id(entry) not in described:
-                described[id(entry)] = F.normalize(entry.coarse.flatten(), dim=0)
+                described[id(entry)] = F.normalize(entry.coarse.flatten().float(), dim=0)
             descriptor = described[id(entry)]
             size = sum(t.numel() * t.element_size() for t in (pointers[0].token, feature, descriptor))
             reason = "prompt" if prompted else "admitted"
