@@ -450,10 +450,6 @@ def test_slices_without_contrast_and_without_numbers(desk: Desk) -> None:
         assert np.isfinite(result[2])
 
 
-@pytest.mark.parametrize(
-    ("data", "word"),
-    [(full((5,)).astype(np.complex64), "complex"), (np.zeros((2, 2, 2, 2, 2, 30, 30), np.uint8), "axes")],
-)
 def test_what_cannot_be_annotated_is_said_in_a_sentence(desk: Desk) -> None:
     dock = desk.open(np.zeros((2, 2, 2, 2, 2, 30, 30), np.uint8))
     assert not dock.image.start.isEnabled()
