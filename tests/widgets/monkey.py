@@ -78,8 +78,8 @@ class Monkey:
         with self.capture() as exceptions:
             try:
                 getattr(self, name)()
-            except Exception as error:
-                if not _is_naparis(error):
+            except Exception as raised:
+                if not _is_naparis(raised):
                     raise
             if self.rng.random() < 0.5:
                 QApplication.processEvents()
