@@ -18,14 +18,24 @@ OUTPUT ?= training-output
 # More threads than cores slow torch down; a test needs few.
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-# Qt's libraries, and a screen for it to draw on, as Debian names them.
-QT_PACKAGES := xvfb xauth libgl1 libegl1 libopengl0 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 \
+# Qt's libraries, and a screen for it to draw on where there is none, as Debian names them.
+QT_SCREEN := xvfb xauth
+QT_PACKAGES := libgl1 libegl1 libopengl0 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 \
   libxcb-shape0 libxcb-xinerama0 libdbus-1-3 libgl1-mesa-dri
 
-.PHONY: help demo test lint evaluate benchmark train clean
+.PHONY: help run demo screenshots test lint evaluate benchmark train clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# What napari needs; the environment with all the extras has it too.
+WINDOW := $(VENV)/.ready$(if $(wildcard $(VENV)/.ready-all),-all,-napari)
+
+run: $(WINDOW) | qt ## open napari with a sample and the dock: make run, make run SAMPLE=ct-thorax-abdomen-3mm
+	@$(BIN)/python -m napari_medsam2.widgets.start $(if $(SAMPLE),--sample $(SAMPLE))
+
+screenshots: $(VENV)/.ready-all | screen ## play the three uses in a window, photograph every state into docs/images/gui
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} xvfb-run -a -s "-screen 0 1366x768x24" $(BIN)/python -m tests.screens
 
 demo: $(READY) ## segment the sample images, write labels, confidences and pictures into demo-output
 	@$(BIN)/python -m napari_medsam2.demo --output demo-output
@@ -74,6 +84,9 @@ endef
 $(VENV)/.ready: pyproject.toml constraints.txt napari.yaml | $(VENV)/bin/python
 	$(call INSTALL,)
 
+$(VENV)/.ready-napari: pyproject.toml constraints.txt napari.yaml | $(VENV)/bin/python
+	$(call INSTALL,[napari])
+
 $(VENV)/.ready-train: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(call INSTALL,[train])
 
@@ -82,9 +95,9 @@ $(VENV)/.ready-all: pyproject.toml constraints.txt napari.yaml | $(VENV)/bin/pyt
 
 COMMA := ,
 
-.PHONY: screen debian
-screen:
-	@missing=""; if command -v dpkg-query >/dev/null; then for p in $(QT_PACKAGES); do \
+.PHONY: qt screen debian
+qt screen:
+	@missing=""; if command -v dpkg-query >/dev/null; then for p in $(QT_PACKAGES) $(if $(filter screen,$@),$(QT_SCREEN)); do \
 	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; fi; \
 	if [ -n "$$missing" ]; then $(MAKE) --no-print-directory debian PACKAGES="$$missing"; fi
 

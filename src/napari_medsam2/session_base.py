@@ -292,6 +292,7 @@ class SessionBase:
         removed: Iterable[tuple[int, int]] = (),
         objects: Iterable[ObjectInfo] = (),
         removed_objects: Iterable[int] = (),
+        accepted: bool = False,
     ) -> None:
         """Change masks and objects in one command.
 
@@ -310,6 +311,8 @@ class SessionBase:
             New objects, or new names and colours of known ones.
         removed_objects : iterable of int
             Labels of objects to take away with all that is theirs.
+        accepted : bool
+            Whether a person says that the new masks are right, as with `accept`.
 
         Raises
         ------
@@ -328,6 +331,8 @@ class SessionBase:
             if not 0 <= result.index < len(self.stack) or result.shape != self.stack.slice_shape(result.index):
                 raise InputError(f"a mask for slice {result.index} of {result.shape} does not fit the stack")
             changes |= self._edited(result)
+            if accepted:
+                changes[Key("mark", result.label, result.index)] = "accepted"
         self._document.commit(name, changes, {"do": "edit"})
 
     def _edited(self, result: ObjectResult) -> dict[Key, Value | None]:
@@ -364,6 +369,11 @@ class SessionBase:
     def prompts(self) -> Mapping[tuple[int, int], SlicePrompt]:
         """What was said, by ``(label, index)``."""
         return MappingProxyType(self._document.state.prompts)
+
+    @property
+    def pending(self) -> frozenset[tuple[int, int]]:
+        """``(label, index)`` of what was said or corrected since a propagation last carried it on."""
+        return frozenset(self._document.state.pending)
 
     def check_writable(self) -> None:
         """Raise InputError where nothing can be changed: found out before a model is asked."""

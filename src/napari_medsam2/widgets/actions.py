@@ -41,7 +41,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
     "Tools": (
         ("prompt", "Prompt", "P", "Click: this belongs to the object. Ctrl-click: this does not. Drag: a box."),
         ("scribble", "Scribble", "S", "Draw a line over the object; with Ctrl, over what does not belong to it."),
-        ("lasso", "Lasso", "L", "Draw around the object; the outline is taken as its mask."),
+        ("lasso", "Lasso", "L", "Draw around the object, or around several parts of it; with Ctrl, cut out."),
         ("paint", "Paint", "B", "Paint the object's mask with napari's brush; each stroke is taken over."),
         ("erase", "Erase", "E", "Erase with napari's brush; each stroke is taken over."),
         ("polarity", "Negative", "X", "Clicks and scribbles say what does not belong to it, until pressed again."),

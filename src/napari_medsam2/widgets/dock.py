@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_medsam2.widgets import docks
@@ -17,6 +17,7 @@ from napari_medsam2.widgets.models import ModelsDialog
 from napari_medsam2.widgets.panels import BankPanel, GalleryPanel, Panel, ReviewPanel
 from napari_medsam2.widgets.sections.image import ImageSection
 from napari_medsam2.widgets.sections.model import ModelSection
+from napari_medsam2.widgets.sections.next_step import NextStep
 from napari_medsam2.widgets.sections.objects import ObjectsSection
 from napari_medsam2.widgets.sections.prompt import PromptSection
 from napari_medsam2.widgets.sections.propagate import PropagateSection
@@ -31,8 +32,21 @@ if TYPE_CHECKING:
 
 __all__ = ["MedSam2Dock"]
 
+
+class _Scrolled(QScrollArea):
+    """Scrolls up and down only: never narrower than what is in it."""
+
+    def minimumSizeHint(self) -> QSize:
+        """As wide as the sections and the bar beside them."""
+        inner, bar = self.widget(), self.verticalScrollBar()
+        wide = inner.minimumSizeHint().width() if inner is not None else 0
+        return QSize(max(wide + bar.sizeHint().width(), _WIDTH), 200)
+
+
 _WIDTH = 310
-"""Pixels: all buttons with their words."""
+"""Pixels, at least."""
+_LAID_OUT = 60
+"""Milliseconds until new panels have their place."""
 
 
 _PANELS: tuple[tuple[type[Panel], str, str], ...] = (
@@ -64,7 +78,8 @@ class MedSam2Dock(QWidget):
         self.prompt = PromptSection(self.bench, self.hover)
         self.propagate = PropagateSection(self.bench)
         self.save = SaveSection(self.bench)
-        self.sections = (self.image, self.model, self.objects, self.prompt, self.propagate, self.save)
+        self.next_step = NextStep(self.board)
+        self.sections = (self.next_step, self.image, self.model, self.objects, self.prompt, self.propagate, self.save)
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(4, 4, 4, 4)
@@ -76,8 +91,8 @@ class MedSam2Dock(QWidget):
         self.reopen.setVisible(False)
         self.reopen.clicked.connect(self.show_panels)
         column.addWidget(self.reopen)
-        column.addStretch(1)
-        area = QScrollArea()
+        area = _Scrolled()
+        area.setObjectName("medsam2-sections")
         area.setWidget(inner)
         area.setWidgetResizable(True)
         area.setFrameShape(QScrollArea.Shape.NoFrame)
@@ -85,7 +100,6 @@ class MedSam2Dock(QWidget):
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(area)
-        self.setMinimumWidth(_WIDTH)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         bench = self.bench
         self.destroyed.connect(lambda *_: bench.close())
@@ -146,21 +160,37 @@ class MedSam2Dock(QWidget):
         annotation = self.bench.annotation
         if window is None or annotation is None:
             return
+        missing = [kind for kind, *_ in _PANELS if not any(type(panel) is kind for panel in self._panels)]
+        if annotation.session.kind != "collection" and GalleryPanel in missing:
+            missing.remove(GalleryPanel)
         self.reopen.setVisible(False)
+        if not missing:
+            return
+        canvas = getattr(getattr(window, "_qt_viewer", None), "canvas", None)
+        before = canvas.native.size() if canvas is not None else QSize()
         main = getattr(window, "_qt_window", None)
         if main is not None:
             # The column on the right keeps its height: the review strip lies under image and layers only.
             main.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea)
         for kind, name, area in _PANELS:
-            wanted = kind is not GalleryPanel or annotation.session.kind == "collection"
-            if wanted and not any(type(panel) is kind for panel in self._panels):
+            if kind in missing:
                 panel = kind(self.board)
                 self._panels.append(panel)
                 panel.taken_out = partial(self._panel_taken_out, panel)
-                window.add_dock_widget(panel, name=name, area=area, tabify=area == "right")
+                right = area == "right"
+                window.add_dock_widget(panel, name=name, area=area, tabify=right, add_vertical_stretch=not right)
         parent = self.parentWidget()
         if parent is not None:
             parent.raise_()
+        if canvas is not None:
+            QTimer.singleShot(_LAID_OUT, self, lambda: self._shrink(before, canvas.native.size()))
+
+    def _shrink(self, before: QSize, after: QSize) -> None:
+        """Show as much of the image as before the panels took some of the canvas."""
+        if not self._shut and before.height() > 0 and before.width() > 0:
+            share = min(after.height() / before.height(), after.width() / before.width())
+            if share < 1:
+                self.bench.viewer.scene.camera.zoom *= share
 
     def _panel_taken_out(self, panel: Panel) -> None:
         if panel in self._panels:

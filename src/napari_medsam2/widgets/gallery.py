@@ -96,6 +96,10 @@ class Gallery(QListView):
             self.setCurrentIndex(place)
             self.scrollTo(place)
 
+    def show_first(self) -> None:
+        """Scroll to where the order begins."""
+        self.scrollToTop()
+
     def set_thumbnail(self, index: int, rgb: np.ndarray) -> None:
         """Show ``(h, w, 3)`` uint8 as the picture of a slice, from now on."""
         self._asked.discard(index)

@@ -63,7 +63,7 @@ class MaskLayer:
         self.data = ShownLabels(numbers, size, session.dtype, session.slice_labels, (*spec.outer, *spec.plane))
         # napari takes any array for labels; its annotations know numpy's only.
         data: Any = self.data
-        self.layer: Labels = Labels(data, name=name, opacity=0.55, **frame.like())
+        self.layer: Labels = Labels(data, name=name, opacity=0.5, **frame.like())
         self._colors: dict[int | None, Any] = {}
         viewer.add_layer(self.layer)
         self.layer.events.paint.connect(self._stroke)

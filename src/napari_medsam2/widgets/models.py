@@ -97,7 +97,8 @@ class ModelsDialog(QDialog):
                 progress = download.done / download.total if download.total else None
             elif download is not None and download.error:
                 state, note = "failed", download.error
-            row = ModelRow(entry.name, entry.title, entry.size, entry.licence, entry.use, state, progress, note)
+            use = entry.use[:1].upper() + entry.use[1:]
+            row = ModelRow(entry.name, entry.title, entry.size, entry.licence, use, state, progress, note)
             rows.append(_with_use(row, self._bench.model))
         self.table.show_rows(rows)
 

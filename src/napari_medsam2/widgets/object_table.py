@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QMenu,
+    QSizePolicy,
     QTableView,
     QVBoxLayout,
     QWidget,
@@ -44,11 +45,12 @@ OPERATIONS = {
 }
 """What `ObjectTable.operation` may say, and how the menu says it."""
 
-_NOTHING = "No objects yet. Press New, then click on one in the image."
+_NOTHING = "No objects yet. A click in the image begins the first."
 
 _TIPS = {
     "add": "New object",
     "pick": "Pick the object under the pointer in the image",
+    "import": "Take over masks that were made elsewhere, from a labels layer or a file: to correct, or to carry on",
     "merge": "Merge the selected objects into the first of them",
     "delete": "Delete the selected objects, with their prompts and masks",
     "more": "What else can be done with the selected objects",
@@ -73,6 +75,7 @@ class ObjectTable(QWidget):
     locked = Signal(int, bool)
     added = Signal()
     picking = Signal(bool)
+    importing = Signal()
     merge = Signal(tuple)
     """Labels; the first is the one that stays."""
     split = Signal(int, str)
@@ -91,6 +94,7 @@ class ObjectTable(QWidget):
         self._buttons = {
             "add": IconButton("add", _TIPS["add"], "New"),
             "pick": IconButton("pick", _TIPS["pick"], "Pick", checked_name="pick"),
+            "import": IconButton("download", _TIPS["import"], "Import…"),
             "merge": IconButton("merge", _TIPS["merge"]),
             "delete": IconButton("delete", _TIPS["delete"]),
             "more": IconButton("more", _TIPS["more"]),
@@ -100,7 +104,7 @@ class ObjectTable(QWidget):
         bar.setSpacing(4)
         for name, button in self._buttons.items():
             bar.addWidget(button)
-            if name == "pick":
+            if name == "import":
                 bar.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -123,6 +127,7 @@ class ObjectTable(QWidget):
         self._view.doubleClicked.connect(self._on_double_click)
         self._buttons["add"].clicked.connect(self.added)
         self._buttons["pick"].toggled.connect(self.picking)
+        self._buttons["import"].clicked.connect(self.importing)
         self._buttons["merge"].clicked.connect(lambda: self.merge.emit(self.selection))
         self._buttons["delete"].clicked.connect(lambda: self.delete.emit(self.selection))
         more = self._buttons["more"]
@@ -154,7 +159,7 @@ class ObjectTable(QWidget):
         button.blockSignals(False)
 
     def set_tip(self, name: str, tip: str) -> None:
-        """Set the tooltip of ``"add"``, ``"pick"``, ``"merge"``, ``"delete"`` or ``"more"``."""
+        """Set the tooltip of one of `buttons`."""
         self._buttons[name].set_tip(tip)
 
     @property
@@ -168,7 +173,7 @@ class ObjectTable(QWidget):
 
     @property
     def buttons(self) -> dict[str, IconButton]:
-        """The buttons ``"add"``, ``"pick"``, ``"merge"``, ``"delete"`` and ``"more"``."""
+        """The buttons ``"add"``, ``"pick"``, ``"import"``, ``"merge"``, ``"delete"`` and ``"more"``."""
         return dict(self._buttons)
 
     @property
@@ -302,6 +307,8 @@ class _View(QTableView):
         rows.setDefaultSectionSize(max(24, self.fontMetrics().height() + 8))
         self.horizontalHeader().setHighlightSections(False)
         self.horizontalHeader().setMinimumSectionSize(20)
+        # Its own wish, 192 pixels whatever is in it, would push what lies below out of a small window.
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
         self.setMinimumHeight(24 * 4)
 
     @property

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.state import ObjectInfo
+from napari_medsam2.widgets.takeover import numbered, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from napari_medsam2.importing import LabelFile
     from napari_medsam2.objects import Changes
     from napari_medsam2.session import AnnotationSession
+    from napari_medsam2.widgets.takeover import Use
     from napari_medsam2.widgets.worker import Worker
 
 __all__ = ["Operations"]
@@ -100,6 +103,41 @@ class Operations:
         with self._session.step("delete objects" if len(labels) > 1 else f"delete object {labels[0]}"):
             for label in labels:
                 self._session.remove_object(label)
+
+    def take_over(self, labels: LabelFile, use: Use, index: int, top: int) -> None:
+        """Take over masks that were made elsewhere.
+
+        Parameters
+        ----------
+        labels : LabelFile
+            From `takeover.from_layer` or `importing.open_labels`.
+        use : str
+            What becomes of them; see `takeover.take_over`.
+        index : int
+            The slice that is shown, the only one that prompts are taken from.
+        top : int
+            The largest number that an object may have.
+        """
+        from napari_medsam2.importing import as_changes
+
+        session = self._session
+        session.check_writable()
+        told = {label for label, _ in session.prompts} | {label for _, label, *_ in session.results.summary()}
+        before, indices, name = session.history, [index] if use == "prompts" else None, f"import {labels.name}"
+
+        def compute() -> Changes:
+            found, _ = numbered(labels, told, top, indices)
+            return as_changes(found, indices)
+
+        def done(changes: Changes) -> None:
+            if session.history != before:
+                raise InputError("cannot import: something else was changed meanwhile; do it again")
+            take_over(session, changes, use, name)
+            count = len(changes.names)
+            self._say(f"imported {count} object{'' if count == 1 else 's'} of {labels.name}")
+
+        self._say(f"reading {labels.name}…")
+        self._worker.submit(compute, done, self._trouble, lane="io")
 
     def _run(self, name: str, compute: Callable[[AnnotationSession], Iterator[Changes]]) -> None:
         session = self._session

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
 
@@ -16,12 +15,13 @@ from napari_medsam2.widgets.review_bar import ReviewBar
 from napari_medsam2.widgets.review_strip import ReviewStrip
 from napari_medsam2.widgets.rows.bank import bank_cards
 from napari_medsam2.widgets.rows.gallery import gallery_tiles
-from napari_medsam2.widgets.rows.strip import Mark
 from napari_medsam2.widgets.rows.thumbnail import surroundings, thumbnail
 from napari_medsam2.widgets.sections.parts import MAC, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import numpy as np
 
     from napari_medsam2.memory import BankConfig
     from napari_medsam2.results import ObjectResult
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BankPanel", "GalleryPanel", "Panel", "ReviewPanel"]
 
-_SEEN = Mark.PROMPTED | Mark.CORRECTED | Mark.ACCEPTED | Mark.EDITED
-"""What a person made, or has looked at."""
 _SIDE = 112
 """Pixels of a picture in the gallery and the bank."""
 
@@ -125,13 +123,9 @@ class ReviewPanel(Panel):
         label, index = annotation.label, annotation.index
         self.strip.set_current(label or None, index)
         packed = annotation.session.results.packed(label, index)
-        read = () if packed is None else packed.bare.read
+        read = () if packed is None else packed.read
         self.strip.set_bank({label: [one.index for one in read]})
-        left = total = 0
-        for one in ledger.strip_rows(self._board.color_of):
-            known = ~np.isnan(one.confidence) & (one.marks & (Mark.PROMPTED | Mark.CORRECTED) == 0)
-            total += int(known.sum())
-            left += int((known & (one.marks & _SEEN == 0)).sum())
+        left, total = ledger.to_review()
         confidence = None if packed is None else packed.bare.confidence
         self.bar.show_state(left, total, confidence, packed is not None, annotation.can_go_back)
 
@@ -188,7 +182,7 @@ class BankPanel(Panel):
         packed = session.results.packed(label, index)
         pins = {at: wish for (one, at), wish in session.pins.items() if one == label}
         known = {at: found.bare.confidence for at in pins if (found := session.results.packed(label, at)) is not None}
-        cards = bank_cards(() if packed is None else packed.bare.read, pins, self._board.axis, known)
+        cards = bank_cards(() if packed is None else packed.read, pins, self._board.axis, known)
         name = session.objects[label].name if label in session.objects else ""
         self.view.show_rows(cards, session.bank, f"{name}, {self._board.axis.title(index)}" if name else "")
 
@@ -225,7 +219,7 @@ class GalleryPanel(Panel):
         column.setContentsMargins(4, 4, 4, 4)
         column.addWidget(row(QLabel("Order"), self.order, stretch=1))
         column.addWidget(self.view, 1)
-        self.order.currentIndexChanged.connect(lambda *_: self._changed(set()))
+        self.order.currentIndexChanged.connect(self._order_chosen)
         self.view.jumped.connect(lambda index: board.bench.attempt(lambda: board.bench.need().show(index)))
         self.view.wanted.connect(self._picture)
         self.listen()
@@ -247,6 +241,10 @@ class GalleryPanel(Panel):
     def _moved(self) -> None:
         if self._board.annotation is not None:
             self.view.set_current(self._board.annotation.index)
+
+    def _order_chosen(self, _: int) -> None:
+        self._changed(set())
+        self.view.show_first()
 
     def _picture(self, index: int) -> None:
         annotation = self._board.annotation

@@ -25,7 +25,7 @@ __all__ = ["PromptLayers"]
 
 Key = tuple[int, int]
 
-_COLORS = {1: "#2ca02c", 0: "#d62728"}
+_COLORS = {1: "#12c24a", 0: "#f02b2b"}
 """Positive and negative; they differ in their symbol as well, for those who cannot tell red from green."""
 
 
@@ -94,6 +94,8 @@ class PromptLayers:
             size=9 * self._unit,
             border_width=0.12,
             border_color="white",
+            # Where there are no points napari draws one of size 0, which its own lower limit makes visible.
+            canvas_size_limits=(0, 10_000),
             features={"object": np.zeros(0, int), "positive": np.zeros(0, int)},
             **frame.like(),
         )

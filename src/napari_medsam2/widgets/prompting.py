@@ -160,6 +160,27 @@ class Prompting:
             self._session.clear_prompts(label, index)
         return True
 
+    def outline(self, label: int, index: int, inside: np.ndarray, positive: bool) -> None:
+        """Take over what lies in an outline: several of them make one mask, which takes the place of the model's.
+
+        Parameters
+        ----------
+        label, index : int
+            The object and the slice.
+        inside : ndarray
+            ``(H, W)`` bool.
+        positive : bool
+            False: it is cut out of the mask that is there.
+        """
+        known, said = self._session.results.get(label, index), self._session.prompts.get((label, index))
+        if not positive:
+            if known is None or not (known.mask & inside).any():
+                raise InputError("there is nothing to cut out; draw over the object's mask, or without Ctrl around it")
+            inside = known.mask & ~inside
+        elif known is not None and said is not None and said.mask is not None:
+            inside = known.mask | inside
+        self.paint({index: {label: inside}})
+
     def settled(self) -> None:
         """Forget what could be discarded: something else was done since."""
         self._before.clear()

@@ -95,7 +95,7 @@ class ReviewBar(QWidget):
         else:
             text = f"{left:,} of {total:,} to review"
         if confidence is not None:
-            text += f", this one {confidence:.2f}"
+            text += f"; this one: {confidence:.2f}"
         self._status.setText(text)
 
     @property
@@ -116,7 +116,7 @@ class ReviewBar(QWidget):
         """Shorten the key to the strip, or leave it out, where there is no room for it."""
         super().resizeEvent(event)
         others = sum(button.sizeHint().width() + 4 for button in self._buttons.values())
-        words = self.fontMetrics().horizontalAdvance("1,870 of 2,000 to review, this one 0.43")
+        words = self.fontMetrics().horizontalAdvance("1,870 of 2,000 to review; this one: 0.43")
         room = self.width() - others - words - 30
         self._legend.set_short(room < self._legend.width_of(short=False))
         self._legend.setVisible(room >= self._legend.width_of(short=True))

@@ -143,11 +143,11 @@ class Tools:
         modifiers = {str(getattr(m, "name", m)) for m in event.modifiers}
         positive = self.negative == bool(modifiers & {"Control", "Meta"})
         try:
-            line = [self._place(event.position)]
+            start, beside = self._pressed(event.position)
         except InputError as error:
             self._trouble(error)
             return
-        index, dragged = line[0][0], False
+        line, index, dragged = [start], start[0], False
         yield
         while event.type == "mouse_move":
             dragged = dragged or float(np.hypot(*(np.asarray(event.pos, float) - started))) > _DRAG
@@ -160,6 +160,8 @@ class Tools:
             yield
         self._layers.draw_nothing()
         try:
+            if beside is not None and not dragged:
+                raise beside
             self._say(tool, index, np.array([spot[1:] for spot in line]), dragged and len(line) > 1, positive)
         except InputError as error:
             self._trouble(error)
@@ -174,7 +176,7 @@ class Tools:
         elif tool == "lasso":
             if not dragged or len(line) < 3:
                 raise InputError("a lasso is drawn around the object with the button held down")
-            self._prompting.paint({index: {label: self._inside(index, line)}})
+            self._prompting.outline(label, index, self._inside(index, line), positive)
         elif tool == "scribble" and dragged:
             self._prompting.scribble(label, index, line, positive)
         else:
@@ -201,6 +203,20 @@ class Tools:
         if why_not is not None:
             raise InputError(why_not)
         return self._frame.to_stack(world)
+
+    def _pressed(self, world: Any) -> tuple[tuple[int, float, float], InputError | None]:
+        """Where the mouse was pressed: beside the image at its edge, and why a click there says nothing.
+
+        A box around an object at the edge is begun beside the image.
+        """
+        try:
+            return self._place(world), None
+        except InputError as error:
+            if self._frame.displayed(self._viewer.dims) is None and (index := self._frame.index) is not None:
+                place = self._clipped(world, index)
+                if place is not None:
+                    return place, error
+            raise
 
     def _clipped(self, world: Any, index: int) -> tuple[int, float, float] | None:
         """The place under the mouse, or nearest to it at the slice's edge."""

@@ -166,7 +166,8 @@ class Workbench:
         self.finish()
         annotation = Annotation(self.viewer, image, frame, session, self.worker, self.trouble)
         self.annotation = annotation
-        annotation.events.said.connect(self.events.said.emit)
+        # Not to ``emit`` itself: psygnal calls that once, with anything, to learn what it takes.
+        annotation.events.said.connect(self.say)
         annotation.events.shown.connect(self._warm)
         annotation.events.layers.connect(self._bind_layers)
         self._bind_layers()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_medsam2.widgets.rows.objects import ObjectRow, measure_of
-from napari_medsam2.widgets.rows.strip import StripRow, mark_of
+from napari_medsam2.widgets.rows.strip import Mark, StripRow, mark_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -24,6 +24,7 @@ __all__ = ["ColorOf", "Ledger"]
 ColorOf = Callable[[int], str]
 """Gives the ``"#rrggbb"`` of a label that has no colour of its own."""
 
+_SAID = np.uint8(Mark.PROMPTED | Mark.CORRECTED)
 _UNKNOWN = -1
 _AT_ONCE = 0.003
 """Seconds that `Ledger.refresh` may count pixels for before it leaves the rest to `Ledger.measure`."""
@@ -145,6 +146,15 @@ class Ledger:
     def areas(self, label: int) -> np.ndarray:
         """``(N,)`` int64: an object's pixels on each slice, -1 where they are not counted yet."""
         return self._pages[label].areas.copy()
+
+    def to_review(self) -> tuple[int, int]:
+        """How many masks `AnnotationSession.review` lists, and how many it would list had nobody looked at any."""
+        left = total = 0
+        for page in self._pages.values():
+            ours = ~np.isnan(page.confidence) & (page.marks & _SAID == 0)
+            total += int(ours.sum())
+            left += int((ours & (page.marks & Mark.ACCEPTED == 0)).sum())
+        return left, total
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

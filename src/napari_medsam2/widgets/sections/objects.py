@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtWidgets import QInputDialog, QWidget
+from qtpy.QtWidgets import QInputDialog, QSizePolicy, QWidget
 
 from napari_medsam2.widgets.actions import tooltip
+from napari_medsam2.widgets.import_dialog import ImportDialog
 from napari_medsam2.widgets.object_table import ObjectTable
 from napari_medsam2.widgets.sections.parts import MAC, Section
 
@@ -27,7 +28,8 @@ class ObjectsSection(Section):
         super().__init__("Objects", parent)
         self._board = board
         self.table = ObjectTable()
-        self.table.setFixedHeight(168)
+        # The only part that takes what height the window has left.
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self.column.addWidget(self.table)
         bench, table = board.bench, self.table
         table.set_tip("add", tooltip("new", MAC))
@@ -43,6 +45,8 @@ class ObjectsSection(Section):
         table.operation.connect(lambda labels, what: self._do(lambda a: self._mend(a, labels, what)))
         table.jumped.connect(lambda label: self._do(lambda a: self._largest(a, label)))
         table.picking.connect(self._pick)
+        table.importing.connect(lambda: bench.attempt(self._import))
+        self._dialog: ImportDialog | None = None
         self._picking: Any = None
         board.events.opened.connect(self._opened)
         board.events.changed.connect(self._refresh)
@@ -52,6 +56,8 @@ class ObjectsSection(Section):
     def close_section(self) -> None:
         """Hear nothing more of the board."""
         self._pick(False)
+        if self._dialog is not None:
+            self._dialog.close()
         self._board.events.opened.disconnect(self._opened)
         self._board.events.changed.disconnect(self._refresh)
         self._board.events.moved.disconnect(self._refresh)
@@ -73,6 +79,11 @@ class ObjectsSection(Section):
         annotation = self._board.annotation
         if annotation is not None:
             self._board.bench.attempt(lambda: call(annotation))
+
+    def _import(self) -> None:
+        if self._dialog is None:
+            self._dialog = ImportDialog(self._board.bench, self)
+        self._dialog.offer()
 
     def _mend(self, annotation: Annotation, labels: tuple[int, ...], what: str) -> None:
         if what != "remove-small":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 from qtpy.QtWidgets import QCheckBox, QWidget
 
 from napari_medsam2.widgets.actions import tooltip
-from napari_medsam2.widgets.sections.parts import MAC, Section, action_button, elided, row
+from napari_medsam2.widgets.sections.parts import MAC, Section, action_button, row
 from napari_medsam2.widgets.tools import Tool
 
 if TYPE_CHECKING:
@@ -15,15 +15,6 @@ if TYPE_CHECKING:
     from napari_medsam2.widgets.workbench import Workbench
 
 __all__ = ["PromptSection"]
-
-_HINTS = {
-    "prompt": "Click the object; Ctrl-click what is not; drag a box",
-    "scribble": "Draw over the object; with Ctrl over what is not",
-    "lasso": "Draw around the object",
-    "paint": "Paint the mask with napari's brush",
-    "erase": "Erase with napari's brush",
-    None: "Choose a tool, or press P",
-}
 
 
 class PromptSection(Section):
@@ -42,12 +33,9 @@ class PromptSection(Section):
         self.hover = QCheckBox("Preview under the mouse")
         self.hover.setToolTip(tooltip("hover", MAC))
         self.hover.toggled.connect(hover.switch)
-        self.hint = elided(_HINTS[None])
         self.column.addWidget(row(*self.tools.values()))
-        self.column.addWidget(row(self.negative, self.accept, self.discard))
-        self.column.addWidget(row(self.undo, self.redo))
-        self.column.addWidget(self.hover)
-        self.column.addWidget(self.hint)
+        self.column.addWidget(row(self.accept, self.discard, self.undo, self.redo))
+        self.column.addWidget(row(self.negative, self.hover, stretch=1))
         bench.events.annotation.connect(self._opened)
         self._opened()
 
@@ -78,7 +66,3 @@ class PromptSection(Section):
         session = None if annotation is None else annotation.session
         self.undo.setEnabled(session is not None and session.can_undo)
         self.redo.setEnabled(session is not None and session.can_redo)
-        hint = _HINTS[tool]
-        if annotation is not None and annotation.tools.negative and tool in ("prompt", "scribble"):
-            hint = "Negative: click or draw on what does not belong to it"
-        self.hint.setText(hint)

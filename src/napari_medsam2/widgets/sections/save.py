@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QFileDialog, QInputDialog, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
 
+from napari_medsam2.widgets.export_dialog import ExportDialog
 from napari_medsam2.widgets.kept import Entry, last_session, prune, sessions_folder
 from napari_medsam2.widgets.sections.parts import Section, elided, row
 
@@ -37,19 +38,25 @@ class SaveSection(Section):
         self.resume.setVisible(False)
         self.resume.clicked.connect(lambda *_: bench.attempt(self._resume))
         self._last: Entry | None = None
+        self._dialog: ExportDialog | None = None
         self.column.addWidget(self.resume)
         self.column.addWidget(row(self.open, self.keep, self.export))
         self.column.addWidget(self.where)
-        bench.events.annotation.connect(self.refresh)
+        bench.events.annotation.connect(self._opened)
         bench.events.saved.connect(self.refresh)
-        # Looking through folders takes its time on a network drive.
-        bench.worker.submit(_look, self._offer, lambda _: None, lane="io")
+        self.look()
         self.refresh()
 
     def close_section(self) -> None:
         """Hear nothing more of the workbench."""
-        self._bench.events.annotation.disconnect(self.refresh)
+        if self._dialog is not None:
+            self._dialog.close()
+        self._bench.events.annotation.disconnect(self._opened)
         self._bench.events.saved.disconnect(self.refresh)
+
+    def look(self) -> None:
+        """Look for the last session, in a thread: folders take their time on a network drive."""
+        self._bench.worker.submit(_look, self._offer, lambda _: None, lane="io")
 
     def refresh(self) -> None:
         """Say where the work is."""
@@ -63,8 +70,14 @@ class SaveSection(Section):
             self.where.setText("In memory so far: saving begins when the image has been read")
         else:
             read_only = " (read-only)" if annotation.session.read_only else ""
-            self.where.setText(f"Saved after every step in {annotation.session.folder}{read_only}")
-            self.where.setToolTip(str(annotation.session.folder))
+            self.where.setText(f"Saved after every step: {annotation.session.folder.name}{read_only}")
+            self.where.setToolTip(f"Saved after every step in {annotation.session.folder}")
+
+    def _opened(self) -> None:
+        if self._bench.annotation is None:
+            # The one that has just been finished can be gone on with as well.
+            self.look()
+        self.refresh()
 
     def _offer(self, last: Entry | None) -> None:
         self._last = last
@@ -89,19 +102,9 @@ class SaveSection(Section):
             self._bench.save_as(Path(folder))
 
     def _export(self) -> None:
-        from napari_medsam2.export import FORMATS
-
-        names = [f"{name}: {form.about}" for name, form in FORMATS.items()]
-        chosen, done = QInputDialog.getItem(self, "Export", "Format", names, 0, False)
-        if not done:
-            return
-        form = chosen.split(":")[0]
-        suffix = FORMATS[form].suffix
-        annotation = self._bench.need()
-        start = str(Path.home() / f"{annotation.image.name}{suffix}")
-        path, _ = QFileDialog.getSaveFileName(self, f"Export as {FORMATS[form].about}", start)
-        if path:
-            self._bench.export(Path(path), form)
+        if self._dialog is None:
+            self._dialog = ExportDialog(self._bench, self)
+        self._dialog.offer()
 
 
 def _look() -> Entry | None:

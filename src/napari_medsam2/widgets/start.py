@@ -1,0 +1,121 @@
+"""``python -m napari_medsam2.widgets.start``: napari with an image, or a sample, and the dock."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_medsam2.errors import InputError
+from napari_medsam2.samples import SAMPLES, sample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import napari
+
+    from napari_medsam2.widgets.dock import MedSam2Dock
+
+__all__ = ["main", "open_window"]
+
+_SAMPLE = "nuclei-3d"
+_SIZE = 1280, 840
+"""Pixels of the window, where the screen has them."""
+
+
+def open_window(files: Sequence[Path] = (), sample_name: str = _SAMPLE) -> tuple[napari.Viewer, MedSam2Dock]:
+    """Open napari with files, or with a sample where there are none, and the dock.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        What napari can open: images, and sessions of ours.
+    sample_name : str
+        A name in `napari_medsam2.samples.SAMPLES`.
+
+    Returns
+    -------
+    napari.Viewer
+        Shown; the event loop is the caller's.
+    MedSam2Dock
+        In it.
+
+    Raises
+    ------
+    InputError
+        If there is no such file or sample, no napari, or no screen.
+    """
+    missing = next((path for path in files if not path.exists()), None)
+    if missing is not None:
+        raise InputError(f"there is no file {missing}; give the path of an image")
+    chosen = sample(sample_name)
+    _check()
+    import napari
+
+    from napari_medsam2.widgets.dock import MedSam2Dock
+
+    viewer: Any = napari.Viewer(title="Medical SAM 2", show=False)
+    dock = MedSam2Dock(viewer)
+    viewer.window.add_dock_widget(dock, name="Medical SAM 2", area="right")
+    viewer.window.resize(*_fitting(viewer))
+    if files:
+        viewer.open([str(path) for path in files])
+    else:
+        viewer.open_sample("napari-medsam2", chosen.name)
+    image = dock.bench.candidate()
+    if image is not None:
+        viewer.layers.selection.active = image
+        if image.ndim > 2:
+            # The middle of a stack shows what it is of; its first slice is often empty.
+            viewer.dims.set_current_step(0, image.data.shape[0] // 2 if chosen.kind == "stack" else 0)
+    viewer.show()
+    viewer.reset_view()
+    return viewer, dock
+
+
+def _fitting(viewer: Any) -> tuple[int, int]:
+    """The window's size: what is good, or what the screen has."""
+    room = viewer.window._qt_window.screen().availableGeometry()
+    return min(_SIZE[0], room.width()), min(_SIZE[1], room.height())
+
+
+def _check() -> None:
+    """Say in one sentence what Qt would abort over."""
+    if importlib.util.find_spec("napari") is None or importlib.util.find_spec("qtpy") is None:
+        raise InputError('napari is not installed here; install it with: pip install "napari-medsam2[napari]"')
+    seen = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in seen):
+        raise InputError(
+            "there is no screen here (neither DISPLAY nor WAYLAND_DISPLAY is set); run it on a desktop, "
+            "or through ssh -X or xvfb-run"
+        )
+
+
+def _run(
+    files: Annotated[list[Path] | None, typer.Argument(help="Images or sessions to open; none: a sample.")] = None,
+    sample_name: Annotated[
+        str, typer.Option("--sample", help=f"Which sample, if no file is given: {', '.join(SAMPLES)}.")
+    ] = _SAMPLE,
+) -> None:
+    """Open napari with the Medical SAM 2 dock."""
+    try:
+        open_window(files or (), sample_name)
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    import napari
+
+    napari.run()
+
+
+def main() -> None:
+    """Run the command."""
+    typer.run(_run)
+
+
+if __name__ == "__main__":
+    main()

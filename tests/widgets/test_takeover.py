@@ -1,0 +1,165 @@
+"""Masks that were made elsewhere: imported, corrected, carried on, exported."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+from tests.widgets.driving import click, drag, key, wait_until
+from tests.widgets.test_dock import SIDE, TOP, begin, dock, is_square, notes, settle, world
+
+from napari_medsam2.errors import InputError
+from napari_medsam2.importing import LabelFile
+from napari_medsam2.widgets.takeover import begin as take
+from napari_medsam2.widgets.takeover import candidates, numbered
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_medsam2.widgets.annotation import Annotation
+    from napari_medsam2.widgets.dock import MedSam2Dock
+
+__all__ = ["dock", "notes"]
+
+
+def made_elsewhere(slices: int = 12, side: int = 96) -> np.ndarray:
+    """Right but for slice 6, where object 1 is missing a half, and object 2 ends too early."""
+    out = np.zeros((slices, side, side), np.uint16)
+    for label, (top, left) in TOP.items():
+        out[: slices - 2, top : top + SIDE, left : left + SIDE] = label
+    out[6][out[6] == 1] = 0
+    out[6, 20:28, 20:36] = 1
+    out[8:][out[8:] == 2] = 0
+    return out
+
+
+def imported(annotation: Annotation, count: int) -> None:
+    wait_until(lambda: len(annotation.session.objects) == count)
+
+
+def test_a_labels_layer_is_imported_from_the_dock_to_be_reviewed_and_corrected(dock: MedSam2Dock) -> None:
+    viewer: Any = dock.bench.viewer
+    viewer.add_labels(made_elsewhere(), name="cellpose", visible=False)
+    viewer.layers.selection.active = viewer.layers["cells"]
+    annotation = begin(dock)
+    wait_until(lambda: "Import… takes over cellpose" in dock.next_step.text.text())
+    dock.objects.table.buttons["import"].click()
+    dialog = dock.objects._dialog
+    assert dialog is not None
+    assert [dialog.source.itemText(i) for i in range(dialog.source.count())] == ["cellpose", "A file…"]
+    dialog.take.click()
+    imported(annotation, 2)
+    np.testing.assert_array_equal(annotation.session.labels()[:], made_elsewhere())
+    assert len(annotation.session.history) == 1, "one step, which one undo takes back"
+    # The likeliest wrong one first: the only mask that is unlike its neighbours.
+    key(viewer, "W")
+    wait_until(lambda: (annotation.label, annotation.index) == (1, 6))
+    drag(viewer, [world(dock, 19, 19), world(dock, 30, 25), world(dock, 36, 36)])
+    settle(annotation)
+    assert is_square(annotation.session.slice_labels(6) == 1)
+    key(viewer, "Shift+G")
+    settle(annotation)
+    for index in range(10):
+        assert is_square(annotation.session.slice_labels(index) == 1)
+    assert annotation.session.slice_labels(3)[60, 60] == 0
+    np.testing.assert_array_equal(annotation.session.slice_labels(3) == 2, made_elsewhere()[3] == 2)
+
+
+def test_accepted_masks_stay_while_propagation_fills_what_is_missing(dock: MedSam2Dock) -> None:
+    viewer: Any = dock.bench.viewer
+    layer = viewer.add_labels(made_elsewhere(), name="cellpose")
+    annotation = begin(dock)
+    take(annotation, layer, "accepted")
+    imported(annotation, 2)
+    assert annotation.session.marks[2, 7] == "accepted"
+    annotation.select(2)
+    viewer.dims.set_current_step(0, 8)
+    click(viewer, world(dock, 28, 68))
+    settle(annotation)
+    key(viewer, "G")
+    settle(annotation)
+    np.testing.assert_array_equal(annotation.session.labels()[:8], made_elsewhere()[:8])
+    assert is_square(annotation.session.slice_labels(9) == 2, 2)
+    key(viewer, "Ctrl+Z")
+    key(viewer, "Ctrl+Z")
+    key(viewer, "Ctrl+Z")
+    assert not annotation.session.results.indices()
+
+
+def test_the_shown_slice_s_masks_become_prompts(dock: MedSam2Dock) -> None:
+    viewer: Any = dock.bench.viewer
+    layer = viewer.add_labels(made_elsewhere())
+    annotation = begin(dock)
+    take(annotation, layer, "prompts")
+    imported(annotation, 2)
+    assert sorted(annotation.session.prompts) == [(1, 5), (2, 5)]
+    key(viewer, "G")
+    settle(annotation)
+    assert is_square(annotation.session.slice_labels(8) == 2, 2)
+
+
+def test_a_file_s_objects_get_free_numbers_beside_those_that_are_there(dock: MedSam2Dock, tmp_path: Path) -> None:
+    annotation = begin(dock)
+    click(dock.bench.viewer, world(dock, 28, 28))
+    settle(annotation)
+    before = annotation.session.slice_labels(5) == 1
+    labels = made_elsewhere()
+    labels[labels == 1] = 0
+    labels[labels == 2] = 1
+    tifffile.imwrite(tmp_path / "labels.tif", labels, metadata={"axes": "ZYX"})
+    take(annotation, tmp_path / "labels.tif", "review")
+    imported(annotation, 2)
+    np.testing.assert_array_equal(annotation.session.slice_labels(5) == 1, before)
+    np.testing.assert_array_equal(annotation.session.slice_labels(5) == 2, labels[5] == 1)
+
+
+def test_labels_of_another_shape_are_refused_with_a_sentence(dock: MedSam2Dock, notes: list[str]) -> None:
+    viewer: Any = dock.bench.viewer
+    layer = viewer.add_labels(np.ones((12, 90, 96), np.uint8), name="other")
+    empty = viewer.add_labels(np.zeros((12, 96, 96), np.uint8), name="nothing")
+    annotation = begin(dock)
+    assert candidates(viewer, annotation) == [empty]
+    with pytest.raises(InputError, match=r"other has shape \(12, 90, 96\), not the image's"):
+        take(annotation, layer, "review")
+    take(annotation, empty, "review")
+    wait_until(lambda: bool(notes))
+    assert notes == ["Nothing holds no object on these slices; choose others"]
+    assert not annotation.session.history
+
+
+def test_numbers_beyond_what_the_layer_holds_are_made_small() -> None:
+    drawn = np.array([[0, 7], [2_000_000_000, 5]], np.uint32)
+    labels = LabelFile("big", lambda _: drawn, 1, {})
+    small, table = numbered(labels, {1, 2}, 65_535)
+    assert table == {5: 3, 7: 4, 2_000_000_000: 5}
+    np.testing.assert_array_equal(small.slice_labels(0), [[0, 4], [5, 3]])
+    with pytest.raises(InputError, match="3 objects, more than there are numbers left"):
+        numbered(labels, {1, 2}, 4)
+
+
+def test_the_export_dialog_writes_what_is_annotated(dock: MedSam2Dock, tmp_path: Path, notes: list[str]) -> None:
+    annotation = begin(dock)
+    click(dock.bench.viewer, world(dock, 28, 28))
+    settle(annotation)
+    dock.save.export.click()
+    dialog = dock.save._dialog
+    assert dialog is not None
+    assert dialog.path.text().endswith("cells labels.tif")
+    dialog.path.setText(str(tmp_path / "nowhere" / "labels.tif"))
+    dialog.go.click()
+    assert "there is no folder" in notes[0].lower()
+    dialog.path.setText(str(tmp_path / "labels.tif"))
+    dialog.go.click()
+    assert not dialog.isVisible()
+    wait_until((tmp_path / "labels.tif").exists)
+    wait_until(lambda: dock.next_step.said.whole().startswith("Exported"))
+    written = tifffile.imread(tmp_path / "labels.tif")
+    np.testing.assert_array_equal(written[5], annotation.session.slice_labels(5))
+    dock.save.export.click()
+    dialog.path.setText(str(tmp_path / "labels.tif"))
+    assert "will be replaced" in dialog.note.text()
+    dialog.form.setCurrentIndex(dialog.form.findData("csv"))
+    assert dialog.path.text().endswith("cells objects.csv")
+    dialog.reject()
