@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Monkey", "SlowDummy"]
 
-_NAPARIS_OWN = ("for non-painted dimension", "invalid value encountered in divide")
-"""What napari 0.9 raises itself: painting where the sliders stand beyond a Labels layer; polygons shown in 3-D."""
+_NAPARIS_OWN = ("for non-painted dimension",)
+"""What napari 0.9 raises itself: painting where the sliders stand beyond a Labels layer."""
 _SHAPE = (6, 36, 44)
 _MOST_LAYERS = 9
 

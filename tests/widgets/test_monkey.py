@@ -17,6 +17,8 @@ _SEEDS = [int(seed) for seed in os.environ.get("MONKEY_SEEDS", "1").split(",")]
 
 
 @pytest.mark.slow
+# Of napari, for polygons that are shown in 3-D.
+@pytest.mark.filterwarnings("ignore:invalid value encountered in divide:RuntimeWarning")
 @pytest.mark.parametrize("seed", _SEEDS)
 def test_random_actions(
     make_napari_viewer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, qtbot: Any, seed: int
