@@ -16,7 +16,7 @@ _FLOORS = [
     "errors",
     "_compact _files _journal _lock _outlines _rle geometry ending _progress",
     "stack reading results metrics backend.protocol",
-    "prompts samples memory cache backend objects",
+    "prompts samples memory cache backend objects refine",
     "prediction _imageref",
     "_banks _meeting plan question",
     "_meeting propagation state",

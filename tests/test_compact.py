@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import napari_medsam2
 from napari_medsam2 import InputError, load_backend
+from napari_medsam2.backend._compact_network import CompactNetwork, widen_judge
 from napari_medsam2.backend._planes import draw_planes
 from napari_medsam2.backend.compact import CompactBackend
 from napari_medsam2.backend.protocol import NO_POINTS, Attended, ViewPrompt
@@ -80,6 +81,48 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         save_file(wrong, tmp_path / "wrong.safetensors")
         with pytest.raises(InputError, match=message):
             load_backend("compact", device="cpu", weights=tmp_path / "wrong.safetensors")
+
+
+def test_weights_of_the_first_version_s_judge_answer_as_they_did(images: torch.Tensor) -> None:
+    network = CompactNetwork().eval()
+    state = network.state_dict()
+    old = state | {"judge.0.weight": state["judge.0.weight"][:, :259].clone()}
+    network.load_state_dict(widen_judge(old))
+    seen = network.judge[0].register_forward_hook(
+        lambda layer, args, out: torch.nn.functional.linear(args[0][:, :259], old["judge.0.weight"], layer.bias)
+    )
+    planes = draw_planes([ViewPrompt(*NO_POINTS, carried=torch.rand(256, 256))], 256)
+    with torch.no_grad():
+        features = network.encode(images[:1])
+        readout, known = torch.rand(1, 97, 16, 16), torch.ones(1, dtype=torch.bool)
+        expected = network.decode(features, planes, readout, known)
+        seen.remove()
+        found = network.decode(features, planes, readout, known)
+    torch.testing.assert_close(found.iou, expected.iou)
+    torch.testing.assert_close(found.score, expected.score)
+    assert widen_judge(state)["judge.0.weight"] is state["judge.0.weight"]
+
+
+def test_the_judge_sees_how_the_mask_agrees_with_its_neighbour_and_the_memories() -> None:
+    probability = torch.zeros(1, 1, 64, 64)
+    probability[..., 16:48, 16:48] = 1
+    cells = torch.nn.functional.avg_pool2d(probability, 8)
+    carried = torch.nn.functional.avg_pool2d(probability, 2) * 2 - 1
+    readout = torch.cat([torch.zeros(1, 96, 8, 8), cells], 1)
+    known = torch.ones(1, dtype=torch.bool)
+    overlap, size, given, support, spread = CompactNetwork._context(probability, cells, carried, readout, known)
+    assert float(overlap) == pytest.approx(256 / 257)
+    assert float(size) == 0
+    assert float(given) == 1
+    assert float(support) == pytest.approx(1, abs=1e-3)
+    assert float(spread) == pytest.approx(1, abs=1e-3)
+    half = carried.clone()
+    half[..., 16:, :] = -1
+    overlap, size, *_ = CompactNetwork._context(probability, cells, half, readout, known)
+    assert float(overlap) == pytest.approx(128 / 257)
+    assert float(size) == pytest.approx(np.log(129 / 257))
+    nothing = CompactNetwork._context(probability, cells, torch.zeros_like(carried), None, ~known)
+    assert not any(float(value) for value in nothing)
 
 
 def test_devices_that_are_not_there_are_named() -> None:

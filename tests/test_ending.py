@@ -7,7 +7,8 @@ import pytest
 from tests.conftest import dice
 
 from napari_medsam2 import AnnotationSession, ImageStack
-from napari_medsam2.ending import waist
+from napari_medsam2.ending import narrowest, same_body, waist
+from napari_medsam2.results import ObjectResult
 
 if TYPE_CHECKING:
     from napari_medsam2.backend.protocol import Backend
@@ -108,6 +109,62 @@ def test_slices_of_a_run_may_lie_apart_in_number(backend: Backend) -> None:
     found = np.asarray(session.labels())
     assert not found[:, 0].any()
     assert dice(found[:, 1] == label, labels == 1) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("widths", "expected"),
+    [([10, 9, 7, 5, 5.3, 6], 3), ([10, 11, 12], 2), ([10, 9.8, 10.4], 2), ([10], 0), ([10, 6, 4], 2)],
+)
+def test_a_body_that_is_known_to_have_ended_did_so_where_it_was_narrowest(widths: list[float], expected: int) -> None:
+    assert narrowest(widths) == expected
+
+
+def _disc(cy: float, cx: float, r: float, label: int = 1) -> ObjectResult:
+    y, x = np.ogrid[:60, :60]
+    return ObjectResult.from_mask(label, 0, (y - cy) ** 2 + (x - cx) ** 2 <= r * r)
+
+
+def test_masks_of_one_thing_overlap_by_half() -> None:
+    assert same_body(_disc(30, 30, 10), _disc(32, 30, 10))
+    assert not same_body(_disc(30, 30, 10), _disc(30, 45, 10))
+    assert not same_body(_disc(30, 30, 10), _disc(10, 10, 5))
+    # A nucleus in its cell.
+    assert not same_body(_disc(30, 30, 5), _disc(30, 30, 15))
+    # The exact bound, and nothing at all.
+    one, two = np.zeros((60, 60), bool), np.zeros((60, 60), bool)
+    one[0, :3], two[0, 1:4] = True, True
+    assert same_body(ObjectResult.from_mask(1, 0, one), ObjectResult.from_mask(2, 0, two))
+    one[0, 3], two[0, 1] = True, False
+    two[0, 4] = True
+    assert not same_body(ObjectResult.from_mask(1, 0, one), ObjectResult.from_mask(2, 0, two))
+    nothing = ObjectResult.from_mask(1, 0, np.zeros((60, 60), bool))
+    assert not same_body(nothing, nothing)
+
+
+def _cylinder() -> np.ndarray:
+    """Bright and of one width all the way: nothing in the picture tells two objects in it apart."""
+    y, x = np.ogrid[:80, :80]
+    disc = (y - 40) ** 2 + (x - 40) ** 2 <= 17**2
+    return (200 + 800 * np.repeat(disc[None], 24, 0) + np.random.default_rng(0).normal(0, 40, (24, 80, 80))).astype(
+        np.float32
+    )
+
+
+def test_a_walk_ends_where_a_person_prompted_another_object(backend: Backend) -> None:
+    image = _cylinder()
+    y, x = np.ogrid[:80, :80]
+    disc = (y - 40) ** 2 + (x - 40) ** 2 <= 17**2
+    session = AnnotationSession(ImageStack(image, "ZYX"), backend=backend)
+    first, second = session.add_object(), session.add_object()
+    session.add_mask(first, 5, disc)
+    session.add_mask(second, 15, disc)
+    for _ in session.propagate(direction="forward"):
+        pass
+    labels = np.asarray(session.labels())
+    assert (labels[14] == first).any()
+    assert not (labels[15:] == first).any()
+    assert session.results.get(first, 16) is None
+    assert (labels[20] == second).any()
 
 
 def test_a_corrected_end_is_no_beginning(backend: Backend) -> None:

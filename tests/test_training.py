@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from scipy import ndimage
 
 from napari_medsam2 import InputError, load_backend
+from napari_medsam2.training.anatomy import draw_anatomy
 from napari_medsam2.training.augment import jitter_intensity
 from napari_medsam2.training.clips import ClipSource
 from napari_medsam2.training.losses import soft_iou
@@ -136,6 +138,66 @@ def test_objects_of_a_volume_go_on_from_slice_to_slice() -> None:
                 assert (here & there).sum() > 0.5 * here.sum()
 
 
+def test_bodies_have_objects_of_many_kinds() -> None:
+    kinds: set[int] = set()
+    for seed in range(6):
+        images, labels, classes = draw_anatomy(np.random.default_rng(seed), 4, 112, 0.01)
+        again, _, _ = draw_anatomy(np.random.default_rng(seed), 4, 112, 0.01)
+        torch.testing.assert_close(images, again)
+        assert images.shape == (4, 3, 112, 112)
+        assert labels.shape == classes.shape == (4, 112, 112)
+        assert 0 <= float(images.min()) < float(images.max()) <= 1
+        assert torch.equal(labels > 0, classes > 0)
+        assert int(classes.max()) <= 11  # as many as a collection's classes may be
+        ids, tissues = labels.numpy(), classes.numpy()
+        for label in np.unique(ids)[1:]:
+            assert len(np.unique(tissues[ids == label])) == 1
+        assert len(np.unique(ids[0])) > 5
+        kinds |= set(np.unique(tissues).tolist())
+    assert len(kinds) > 6
+
+
+def test_vertebrae_follow_each_other_along_z() -> None:
+    # Over half a body's length, several bones lie in one column with something else between them.
+    found = 0
+    for seed in range(4):
+        _, labels, classes = draw_anatomy(np.random.default_rng(seed), 24, 64, 0.02)
+        bones = np.unique(labels[classes == 4].numpy()).tolist()
+        spans = [sorted({int(z) for z in (labels == v).nonzero()[:, 0]}) for v in bones]
+        ends = [s for s in spans if s and s[-1] < 23 and len(s) > 2]
+        found += sum(any(other[0] > s[-1] for other in spans if other) for s in ends)
+    assert found
+
+
+def test_a_body_may_come_up_behind_one_that_has_sunk() -> None:
+    images = [_blob_image()]
+    source = ClipSource(images, [], side=96, rng=np.random.default_rng(1))
+    came = 0
+    for _ in range(30):
+        clip = source.stack(8, 1, real=True)
+        areas = clip.masks[0].flatten(1).sum(1)
+        gone = (areas == 0).nonzero()[:, 0]
+        if not len(gone):
+            continue
+        core = torch.from_numpy(ndimage.binary_erosion(clip.masks[0, 0].numpy(), iterations=5))
+        if not core.any():
+            continue
+        values = clip.images[:, 0][:, core].mean(1)
+        ground = clip.images[0, 0][clip.masks[0, 0].logical_not()].median()
+        # It is there again in the picture, while the truth says that the first one is not.
+        later = values[int(gone[0]) + 1 :]
+        came += bool(len(later)) and bool((later - ground).abs().max() > 0.5 * (values[0] - ground).abs())
+    assert came > 3
+
+
+def _blob_image() -> AnnotatedImage:
+    y, x = np.ogrid[:90, :110]
+    labels = ((y - 45) ** 2 + (x - 55) ** 2 < 20**2).astype(np.int32)
+    ground = torch.full((3, 90, 110), 30, dtype=torch.uint8)
+    image = torch.where(torch.from_numpy(labels > 0), torch.tensor(200, dtype=torch.uint8), ground)
+    return AnnotatedImage(image, ground, labels, np.array([[1, 25, 66, 35, 76]]), "blob")
+
+
 def test_intensities_stay_in_range() -> None:
     rng = np.random.default_rng(0)
     for images in (torch.rand(2, 3, 32, 32), torch.rand(2, 1, 32, 32).expand(-1, 3, -1, -1)):
@@ -218,6 +280,34 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
     assert np.isfinite(losses).all()
     for name, value in whole.average.items():
         torch.testing.assert_close(second.average[name], value, atol=1e-5, rtol=1e-4)
+
+
+def test_a_steady_rate_lets_a_run_be_prolonged_until_it_falls(
+    material: tuple[list[AnnotatedImage], list[Path]], tmp_path: Path
+) -> None:
+    steady = replace(_TINY, steady=True, steps=8, final_share=0.5)
+    first = Trainer(steady, *material)
+    for _ in range(2):
+        first.advance()
+    first.save(tmp_path / "c.pt")
+    longer = Trainer(replace(steady, steps=20), *material)
+    longer.load(tmp_path / "c.pt")
+    assert longer.step == 2
+    # With eight steps the last four fall: what was made there is no part of a longer run.
+    for _ in range(3):
+        first.advance()
+    first.save(tmp_path / "c.pt")
+    with pytest.raises(InputError, match="another recipe"):
+        longer.load(tmp_path / "c.pt")
+    with pytest.raises(InputError, match="another recipe"):
+        Trainer(replace(steady, steps=20, learning_rate=1e-5), *material).load(tmp_path / "c.pt")
+
+
+def test_a_later_phase_begins_with_the_earlier_one_s_weights(material: tuple[list[AnnotatedImage], list[Path]]) -> None:
+    first = Trainer(_TINY, *material)
+    second = Trainer(replace(_TINY, seed=5), *material, weights=first.average)
+    for name, value in second.network.state_dict().items():
+        torch.testing.assert_close(value.float(), first.average[name])
 
 
 def test_exported_weights_are_loaded_by_the_backend(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["DIP", "RISE", "waist"]
+    from napari_medsam2.results import ObjectResult
+
+__all__ = ["DIP", "RISE", "narrowest", "same_body", "waist"]
 
 DIP, RISE = 0.05, 0.08
 """How much narrower a waist is than what came before, and how much wider what comes after is than the waist.
@@ -48,3 +52,31 @@ def waist(widths: Sequence[float], before: float = 0.0, dip: float = DIP, rise: 
         if narrowest < (1 - dip) * widest and width > (1 + rise) * narrowest:
             return at
     return None
+
+
+def same_body(one: ObjectResult, other: ObjectResult) -> bool:
+    """Tell whether two objects' masks on a slice are of one thing: their IoU is a half or more.
+
+    A walk whose mask is that of another object which a person prompted on this slice has gone over into it. Things that
+    lie in one another, as a nucleus in its cell, overlap as well, but differ in size.
+    """
+    return 3 * one.shares(other) >= one.area + other.area > 0
+
+
+def narrowest(widths: Sequence[float], dip: float = DIP) -> int:
+    """Find the last slice of an object that is known to have ended: where it was narrowest on the way.
+
+    Parameters
+    ----------
+    widths : sequence of float
+        As for `waist`.
+    dip : float
+        How much narrower than the prompted slice that must be.
+
+    Returns
+    -------
+    int
+        A position in ``widths``; the last one where the object never narrowed.
+    """
+    at = int(np.argmin(widths))
+    return at if widths[at] < (1 - dip) * widths[0] else len(widths) - 1

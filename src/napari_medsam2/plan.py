@@ -84,8 +84,9 @@ class Plan:
     patience : int or None
         After how many slices without the object its propagation ends; None: never.
     part : bool
-        Whether an object that narrows and then widens again is taken to have ended at its waist, see `ending.waist`.
-        Slices beyond the waist that were yielded before it could be seen are withdrawn. Never done along time.
+        Whether an object that narrows and then widens again is taken to have ended at its waist, see `ending.waist`;
+        and one whose mask is that of another object which was prompted on the slice, before it. Slices beyond the end
+        that were yielded before it could be seen are withdrawn. Never done along time.
     kept : mapping
         ``label → slice → ObjectResult``: accepted masks, which walks take over instead of computing their own.
     again : Again, optional

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_medsam2.backend.protocol import NO_POINTS, Decoded, ViewPrompt
 from napari_medsam2.geometry import Box, View, ViewSpec, mask_box, plan_region, whole_slice
+from napari_medsam2.refine import local_change
 from napari_medsam2.results import ObjectResult, Source
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def predict(
     Returns
     -------
     tuple
-        The `Prediction` and the `ObjectResult`. A mask prompt comes back as it is, with no prediction: it conditions
-        the bank as `adopt` has it, once there is one.
+        The `Prediction` and the `ObjectResult`. A mask prompt comes back as it is, with no prediction, and a click on
+        one changes it where the click is: such a mask conditions the bank as `adopt` has it, once there is one.
     """
     shape = stack.slice_shape(index)
     if prompt.mask is not None:
@@ -90,6 +91,11 @@ def predict(
         previous = current if current is not None and current.area else None
         decoded = backend.decode(embedding, [view_prompt(prompt, view, previous)])
     result = place(label, index, shape, view, decoded, "prompt", present=True)
+    if current is not None and current.source == "mask":
+        changed = local_change(current, result, prompt)
+        if changed is not result:
+            # What conditions the bank is the mask itself: the network's answer is not what is kept.
+            return None, changed
     return Prediction(view, decoded, prompt.corrects, backend.name), result
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from napari_medsam2._banks import Pinned, near, noted, offer
 from napari_medsam2._meeting import Meeting
 from napari_medsam2.backend.protocol import NO_POINTS, ViewPrompt
-from napari_medsam2.ending import waist
+from napari_medsam2.ending import narrowest, same_body, waist
 from napari_medsam2.geometry import plan_region, whole_slice
 from napari_medsam2.memory import select
 from napari_medsam2.prediction import place, view_for, view_of
@@ -126,12 +126,16 @@ def _sweep(
             _compare(plan, tracks[one.label], one)
         # What this slice says of others, by their number.
         elsewhere: dict[int, list[ObjectResult]] = {}
+        gone_over = {one.label for one in objects if _gone_over(plan, one)}
         for track in going:
-            narrowest = waist(track.widths, track.before) if track.parts else None
-            if narrowest is not None:
-                for beyond in track.visited[narrowest + 1 :]:
+            ended = waist(track.widths, track.before) if track.parts else None
+            if track.parts and ended is None and track.label in gone_over:
+                # This slice's mask is another object's, so the end is before it.
+                ended = narrowest(track.widths[:-1])
+            if ended is not None:
+                for beyond in track.visited[ended + 1 :]:
                     elsewhere.setdefault(beyond, []).append(_absent(track.label, beyond, plan))
-            if narrowest is not None or (plan.patience is not None and track.absent >= plan.patience):
+            if ended is not None or (plan.patience is not None and track.absent >= plan.patience):
                 del tracks[track.label]
                 missed = [(track.label, stretch[p]) for p in range(position + step, track.end + step, step)]
                 left += missed
@@ -218,6 +222,14 @@ def _rest(plan: Plan, track: _Track, index: int) -> bool:
     (memory,) = plan.backend.remember(embedding, decoded, [track.view], [index], prompted=False)
     track.bank = offer(plan, track.label, track.bank, memory)
     return True
+
+
+def _gone_over(plan: Plan, result: ObjectResult) -> bool:
+    """Whether a mask is that of another object which a person prompted on this slice."""
+    if not result.area:
+        return False
+    others = (seeds.get(result.index) for label, seeds in plan.seeds.items() if label != result.label)
+    return any(same_body(result, seed.result) for seed in others if seed is not None)
 
 
 def _compare(plan: Plan, track: _Track, result: ObjectResult) -> None:

@@ -153,6 +153,16 @@ class ObjectResult:
         """Pixels of the mask."""
         return int(np.count_nonzero(self.logits > 0))
 
+    def shares(self, other: ObjectResult) -> int:
+        """Pixels that belong to this mask and to another one of the slice."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        bottom = min(self.top + self.logits.shape[0], other.top + other.logits.shape[0])
+        right = min(self.left + self.logits.shape[1], other.left + other.logits.shape[1])
+        if bottom <= top or right <= left:
+            return 0
+        own, its = (r.logits[top - r.top : bottom - r.top, left - r.left : right - r.left] > 0 for r in (self, other))
+        return int(np.count_nonzero(own & its))
+
     @property
     def box(self) -> Box | None:
         """Edges of the tight box around the mask; None where it is empty."""

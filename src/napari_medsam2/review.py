@@ -161,14 +161,7 @@ def _area(result: ObjectResult | None) -> int:
 
 def _overlap(a: ObjectResult, b: ObjectResult) -> float:
     """The Dice of two masks in slice coordinates, not both empty."""
-    total = a.area + b.area
-    top, left = max(a.top, b.top), max(a.left, b.left)
-    bottom = min(a.top + a.logits.shape[0], b.top + b.logits.shape[0])
-    right = min(a.left + a.logits.shape[1], b.left + b.logits.shape[1])
-    if bottom <= top or right <= left:
-        return 0.0
-    pieces = [o.logits[top - o.top : bottom - o.top, left - o.left : right - o.left] > 0 for o in (a, b)]
-    return 2 * int(np.count_nonzero(pieces[0] & pieces[1])) / total
+    return 2 * a.shares(b) / (a.area + b.area)
 
 
 def _jump(result: ObjectResult, near: Sequence[ObjectResult]) -> float:

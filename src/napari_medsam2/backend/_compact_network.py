@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["PLANES", "CompactNetwork", "Features", "Prediction"]
+__all__ = ["PLANES", "CompactNetwork", "Features", "Prediction", "convert_imagenet", "widen_judge"]
 
 PLANES = 7
 """Prompt planes: positive and negative clicks (narrow), the same (wide), box, previous mask, neighbour's mask."""
@@ -30,6 +30,8 @@ _STRIDE16 = 112
 _WIDTH = 128
 _KEY = 64
 _VALUE = 96
+_CONTEXT = 5
+"""What the judge is told beside features and mask: how the mask agrees with its neighbour's and with the memories."""
 
 # kernel, stride, expansion, output channels, repeats: Tan & Le 2019, table 1 (the B0 column, Lite keeps it).
 _STAGES = (
@@ -240,7 +242,7 @@ class CompactNetwork(nn.Module):
         self.skip2 = nn.Conv2d(16, 24, 1)
         self.mix2 = _Residual(24, normalise=False)
         self.mask = nn.Conv2d(24, 1, 3, padding=1)
-        self.judge = nn.Sequential(nn.Linear(2 * _WIDTH + 3, 96), nn.ReLU(), nn.Linear(96, 2))
+        self.judge = nn.Sequential(nn.Linear(2 * _WIDTH + 3 + _CONTEXT, 96), nn.ReLU(), nn.Linear(96, 2))
 
     def encode(self, image: Tensor) -> Features:
         """Encode views.
@@ -340,17 +342,58 @@ class CompactNetwork(nn.Module):
         x = self.mix4(_up(self.down4(x)) + self.skip4(features.s4) + p4)
         x = self.mix2(_up(self.down2(x)) + self.skip2(features.s2))
         logits = self.mask(x)
-        return Prediction(logits, *self._judge(x16, logits.detach()))
+        return Prediction(logits, *self._judge(x16, logits.detach(), planes[:, 6:7], readout, has_memory))
 
-    def _judge(self, x16: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def _judge(
+        self, x16: Tensor, logits: Tensor, carried: Tensor, readout: Tensor | None, has_memory: Tensor
+    ) -> tuple[Tensor, Tensor]:
         probability = logits.sigmoid()
         cells = F.adaptive_avg_pool2d(probability, (x16.shape[2], x16.shape[3]))
         inside = (x16 * cells).sum((2, 3)) / (cells.sum((2, 3)) + 1e-3)
         area = probability.mean((2, 3))
         certain = ((probability - 0.5).abs() * 2).mean((2, 3))
         core = (probability * probability).sum((2, 3)) / (probability.sum((2, 3)) + 1e-3)
-        out = self.judge(torch.cat([x16.mean((2, 3)), inside, area, certain, core], 1))
+        context = self._context(probability, cells, carried, readout, has_memory)
+        out = self.judge(torch.cat([x16.mean((2, 3)), inside, area, certain, core, *context], 1))
         return out[:, 0], out[:, 1]
+
+    @staticmethod
+    def _context(
+        probability: Tensor, cells: Tensor, carried: Tensor, readout: Tensor | None, has_memory: Tensor
+    ) -> list[Tensor]:
+        """Agreement of the mask ``(B, 1)`` each: with the neighbour's, in place and in size, and with the memories."""
+        given = (carried.flatten(1) != 0).any(1, keepdim=True).to(probability.dtype)
+        before, now = (carried + 1) / 2, F.avg_pool2d(probability, 2)
+        both, either = torch.minimum(before, now).sum((2, 3)), torch.maximum(before, now).sum((2, 3))
+        sizes = (before.sum((2, 3)) + 1).log() - (now.sum((2, 3)) + 1).log()
+        known = has_memory.view(-1, 1).to(probability.dtype)
+        if readout is None:
+            support = spread = torch.zeros_like(known)
+        else:
+            # The last value channel is the memories' masks, as the affinity finds them again here.
+            found = readout[:, -1:]
+            support = (found * cells).sum((2, 3)) / (cells.sum((2, 3)) + 1e-3)
+            spread = torch.minimum(found, cells).sum((2, 3)) / (torch.maximum(found, cells).sum((2, 3)) + 1e-3)
+        return [given * both / (either + 1), given * sizes.clamp(-3, 3), given, known * support, known * spread]
+
+
+def widen_judge(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Make weights of the network's first version fit: its judge was told nothing of neighbour and memories.
+
+    Parameters
+    ----------
+    state : dict
+        A state, with ``judge.0.weight`` ``(96, 259)`` or ``(96, 264)``.
+
+    Returns
+    -------
+    dict
+        With the missing columns as zeros: the answers stay what they were.
+    """
+    weight = state.get("judge.0.weight")
+    if weight is None or weight.ndim != 2 or weight.shape[1] != 2 * _WIDTH + 3:
+        return state
+    return state | {"judge.0.weight": F.pad(weight, (0, _CONTEXT))}
 
 
 def convert_imagenet(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_medsam2.backend._compact_network import CompactNetwork, Features
+from napari_medsam2.backend._compact_network import CompactNetwork, Features, widen_judge
 from napari_medsam2.backend._planes import draw_planes
 from napari_medsam2.backend.protocol import Attended, Decoded, Memory, ViewPrompt
 from napari_medsam2.errors import InputError
@@ -99,7 +99,7 @@ class CompactBackend:
             If the file is missing, damaged, changed or of another network.
         """
         path = _WEIGHTS if weights is None else Path(weights)
-        state = _read(path, _pinned() if weights is None else None)
+        state = widen_judge(_read(path, _pinned() if weights is None else None))
         network = CompactNetwork()
         own = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
         missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())

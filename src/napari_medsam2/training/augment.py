@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_medsam2.training.synthetic import blur
+from napari_medsam2.training.shapes import blur
 
 if TYPE_CHECKING:
     from numpy.random import Generator

@@ -53,5 +53,5 @@ def mask_loss(prediction: Prediction, target: Tensor, present: Tensor) -> tuple[
     iou = soft_iou(logits.detach(), target)
     judged = F.binary_cross_entropy_with_logits(prediction.iou.float(), iou, reduction="none")
     found = F.binary_cross_entropy_with_logits(prediction.score.float(), there, reduction="none")
-    loss = entropy + dice * there + 0.25 * judged * there + 0.25 * found
+    loss = entropy + dice * there + 0.25 * judged + 0.25 * found
     return loss.mean(), iou

@@ -18,6 +18,9 @@ from napari_medsam2.training.synthetic import SyntheticVolume, synthesize
 if TYPE_CHECKING:
     from pathlib import Path
 
+_DRAWING = 2
+"""Counts the changes of `synthesize`: volumes of an earlier one are not those of this one."""
+
 __all__ = ["AnnotatedImage", "load_images", "synthetic_pool"]
 
 
@@ -100,19 +103,23 @@ def synthetic_pool(folder: Path, count: int, slices: int, side: int, seed: int) 
     on ``seed`` and ``i`` only.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"volume-{slices}x{side}-{seed}-{i:05d}.npz" for i in range(count)]
+    paths = [folder / f"volume-{_DRAWING}-{slices}x{side}-{seed}-{i:05d}.npz" for i in range(count)]
     for i, path in enumerate(paths):
         if not path.exists():
-            rng = np.random.default_rng([seed, i])
-            volume = synthesize(rng, slices, side, step=0.4 if i % 4 == 3 else None)
-            with atomic_path(path) as temporary:
-                np.savez(
-                    temporary,
-                    images=(volume.images.numpy() * 255).round().astype(np.uint8),
-                    labels=volume.labels.numpy().astype(np.int16),
-                    classes=volume.classes.numpy().astype(np.uint8),
-                )
+            _draw(path, seed, i, slices, side)
     return paths
+
+
+def _draw(path: Path, seed: int, number: int, slices: int, side: int) -> None:
+    rng = np.random.default_rng([seed, number])
+    volume = synthesize(rng, slices, side, step=0.4 if number % 4 == 3 else None)
+    with atomic_path(path) as temporary:
+        np.savez(
+            temporary,
+            images=(volume.images.numpy() * 255).round().astype(np.uint8),
+            labels=volume.labels.numpy().astype(np.int16),
+            classes=volume.classes.numpy().astype(np.uint8),
+        )
 
 
 def read_volume(path: Path) -> SyntheticVolume:

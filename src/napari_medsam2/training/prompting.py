@@ -60,7 +60,7 @@ def spoil(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def first_prompt(mask: np.ndarray, rng: np.random.Generator) -> ViewPrompt:
     """A box, a click, both, a scribble's points, or an unfinished mask with a corrective click."""
     points, labels = NO_POINTS
-    kind = rng.choice(["box", "click", "both", "scribble", "mask"], p=[0.36, 0.36, 0.08, 0.06, 0.14])
+    kind = rng.choice(["box", "click", "both", "scribble", "mask"], p=[0.34, 0.30, 0.06, 0.05, 0.25])
     box = previous = None
     if kind in ("box", "both"):
         y0, x0, y1, x1 = tight_box(mask)
@@ -75,6 +75,12 @@ def first_prompt(mask: np.ndarray, rng: np.random.Generator) -> ViewPrompt:
         inside = np.argwhere(mask)
         points = inside[rng.choice(len(inside), int(rng.integers(2, 6)))].astype(np.float32)
         labels = np.ones(len(points), np.int64)
+    if kind in ("click", "both") and rng.random() < 0.12:  # a click beside the object says what it is not
+        near = ndimage.binary_dilation(mask, iterations=max(3, int(0.04 * len(mask)))) & ~ndimage.binary_dilation(mask)
+        beside = np.argwhere(near)
+        if len(beside):
+            points = np.concatenate([points, beside[rng.integers(len(beside))][None].astype(np.float32)])
+            labels = np.concatenate([labels, np.zeros(1, np.int64)])
     if kind == "mask":
         bad = spoil(mask, rng)
         previous = bad.astype(np.float32)

@@ -15,6 +15,9 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
+from napari_medsam2.training.anatomy import draw_anatomy
+from napari_medsam2.training.shapes import blur, grid, smooth_field
+
 __all__ = ["SyntheticVolume", "synthesize"]
 
 
@@ -52,46 +55,28 @@ def synthesize(rng: np.random.Generator, slices: int, side: int, step: float | N
         Distance between slices in units of the side; drawn when not given. Large steps give unrelated slices of
         the same specimen, which is what a collection is.
     """
+    kind = rng.choice(["anatomy", "cells", "organs", "tissue"], p=[0.45, 0.27, 0.08, 0.2])
+    if kind == "anatomy":
+        thickness = float(np.exp(rng.uniform(np.log(0.004), np.log(0.03)))) if step is None else step
+        return SyntheticVolume(*draw_anatomy(rng, slices, side, thickness))
     z = np.arange(slices, dtype=np.float32) * (rng.uniform(0.01, 0.06) if step is None else step)
-    kind = rng.choice(["cells", "organs", "tissue"], p=[0.45, 0.35, 0.2])
     if kind == "cells":
         labels, classes, soft = _cells(rng, z, side)
     elif kind == "organs":
         labels, classes, soft = _organs(rng, z, side)
     else:
         labels, classes, soft = _tissue(rng, z, side)
-    images = _paint(rng, labels, classes, soft, z, side)
+    paint = _stain_membranes if kind == "tissue" and rng.random() < 0.6 else _paint
+    images = paint(rng, labels, classes, soft, z, side)
     return SyntheticVolume(images, labels, classes)
-
-
-def _field(rng: np.random.Generator, channels: int, z: np.ndarray, side: int, cells: float) -> Tensor:
-    """Smooth Gaussian noise, ``(channels, T, S, S)``: cubic-like blobs about ``side / cells`` pixels wide."""
-    n = max(2, round(cells)) + 3
-    depth = int(np.ceil(z[-1] * cells)) + 3
-    coarse = torch.from_numpy(rng.standard_normal((channels, depth, n, n), dtype=np.float32))
-    # Linear along z between coarse planes, bicubic in the plane.
-    position = z * cells + rng.uniform(0, 1)
-    low = np.clip(position.astype(int), 0, depth - 2)
-    t = torch.from_numpy((position - low).astype(np.float32)).view(1, -1, 1, 1)
-    t = t * t * (3 - 2 * t)
-    planes = coarse[:, low] * (1 - t) + coarse[:, low + 1] * t
-    zoom = F.interpolate(planes, size=(side * n // (n - 3) + 1,) * 2, mode="bicubic", align_corners=False)
-    margin = (zoom.shape[-1] - side) // 2
-    return zoom[..., margin : margin + side, margin : margin + side]
-
-
-def _grid(side: int) -> tuple[Tensor, Tensor]:
-    axis = (torch.arange(side, dtype=torch.float32) + 0.5) / side
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    return y, x
 
 
 def _warped_grid(rng: np.random.Generator, z: np.ndarray, side: int) -> tuple[Tensor, Tensor]:
     """Coordinates ``(T, S, S)`` in [0, 1], bent by smooth fields, so that nothing is a perfect ellipse."""
-    y, x = _grid(side)
+    y, x = grid(side)
     bend = torch.zeros(2, len(z), side, side)
     for cells, size in ((rng.uniform(2, 5), rng.uniform(0, 0.05)), (rng.uniform(6, 20), rng.uniform(0, 0.012))):
-        bend = bend + _field(rng, 2, z, side, cells) * size
+        bend = bend + smooth_field(rng, 2, z, side, cells) * size
     return y + bend[0], x + bend[1]
 
 
@@ -143,7 +128,7 @@ def _cells(rng: np.random.Generator, z: np.ndarray, side: int) -> tuple[Tensor, 
 
 def _organs(rng: np.random.Generator, z: np.ndarray, side: int) -> tuple[Tensor, Tensor, Tensor]:
     kinds = int(rng.integers(3, 10))
-    fields = _field(rng, kinds, z, side, rng.uniform(2, 9))
+    fields = smooth_field(rng, kinds, z, side, rng.uniform(2, 9))
     fields = fields + torch.from_numpy(rng.normal(0, 0.4, (kinds, 1, 1, 1)).astype(np.float32))
     classes = fields.argmax(0)
     y, x = _warped_grid(rng, z, side)
@@ -208,8 +193,8 @@ def _paint(rng: np.random.Generator, labels: Tensor, classes: Tensor, soft: Tens
     image = table[0].view(1, -1, 1, 1) * (1 - soft.unsqueeze(1)) + image * soft.unsqueeze(1)
     for cells in (rng.uniform(20, 70), rng.uniform(6, 20)):  # texture, its strength a matter of the tissue
         strength = torch.from_numpy(rng.uniform(0, 0.22, kinds).astype(np.float32) * (rng.random(kinds) < 0.5))
-        image = image + _field(rng, 1, z, side, cells)[0].unsqueeze(1) * strength[classes].unsqueeze(1)
-    image = image + _field(rng, 1, z, side, rng.uniform(1, 3))[0].unsqueeze(1) * rng.uniform(0, 0.12)
+        image = image + smooth_field(rng, 1, z, side, cells)[0].unsqueeze(1) * strength[classes].unsqueeze(1)
+    image = image + smooth_field(rng, 1, z, side, rng.uniform(1, 3))[0].unsqueeze(1) * rng.uniform(0, 0.12)
     if rng.random() < 0.5:  # partial volume and defocus
         image = blur(image, float(rng.uniform(0.5, 3.0)))
     size = int(side / rng.uniform(1, 5)) if rng.random() < 0.6 else side
@@ -226,13 +211,32 @@ def _paint(rng: np.random.Generator, labels: Tensor, classes: Tensor, soft: Tens
     return image.expand(-1, 3, -1, -1).contiguous()
 
 
-def blur(image: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of ``(N, C, H, W)``."""
-    reach = max(1, round(2.5 * sigma))
-    axis = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    kernel = torch.exp(-(axis**2) / (2 * sigma**2))
-    kernel = kernel / kernel.sum()
-    c = image.shape[1]
-    image = F.pad(image, (reach,) * 4, mode="replicate")
-    image = F.conv2d(image, kernel.view(1, 1, -1, 1).expand(c, 1, -1, 1), groups=c)
-    return F.conv2d(image, kernel.view(1, 1, 1, -1).expand(c, 1, 1, -1), groups=c)
+def _stain_membranes(
+    rng: np.random.Generator, labels: Tensor, classes: Tensor, soft: Tensor, z: np.ndarray, side: int
+) -> Tensor:
+    """Electron microscopy: dark membranes around everything, grainy insides, folded membranes in organelles."""
+    del soft  # membranes are sharp
+    ids = labels.float().unsqueeze(1)
+    edge = (F.max_pool2d(ids, 3, 1, 1) != -F.max_pool2d(-ids, 3, 1, 1)).float()
+    width = float(rng.uniform(0.5, 1.6))
+    line = blur(edge, width)
+    line = (line / line.max().clamp(min=1e-3) * rng.uniform(1, 1.8)).clamp(0, 1)
+    base = float(rng.uniform(0.5, 0.85))
+    palette = base + torch.from_numpy(rng.normal(0, 0.06, int(classes.max()) + 1).astype(np.float32))
+    if len(palette) > 2:
+        palette[2] = base - float(rng.uniform(-0.1, 0.35))
+    own = torch.from_numpy(rng.normal(0, rng.uniform(0, 0.06), int(labels.max()) + 1).astype(np.float32))
+    image = (palette[classes] + own[labels]).unsqueeze(1)
+    y, x = _warped_grid(rng, z, side)
+    angle = rng.uniform(0, np.pi)
+    waves = torch.sin((np.cos(angle) * y + np.sin(angle) * x) * float(rng.uniform(150, 350)))
+    image = image - (waves * (classes == 2)).unsqueeze(1) * float(rng.uniform(0, 0.15))
+    for cells, strength in ((rng.uniform(40, 80), 0.1), (rng.uniform(10, 30), 0.06)):
+        image = image + smooth_field(rng, 1, z, side, cells)[0].unsqueeze(1) * rng.uniform(0, strength)
+    image = image * (1 - line * rng.uniform(0.5, 0.95))
+    image = image + torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32)) * rng.uniform(0.01, 0.1)
+    if rng.random() < 0.5:
+        image = blur(image, float(rng.uniform(0.4, 1.0)))
+    low, high = np.quantile(image[:, :, ::4, ::4].numpy(), [0.005, 0.998])
+    image = ((image - float(low)) / max(float(high - low), 1e-3)).clamp(0, 1)
+    return image.expand(-1, 3, -1, -1).contiguous()

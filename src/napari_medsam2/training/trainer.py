@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from napari_medsam2._files import atomic_path, write_bytes
-from napari_medsam2.backend._compact_network import CompactNetwork, convert_imagenet
+from napari_medsam2.backend._compact_network import CompactNetwork, convert_imagenet, widen_judge
 from napari_medsam2.errors import InputError
 from napari_medsam2.training.clips import ClipSource
 from napari_medsam2.training.steps import Exercise, collection_exercise, prompt_exercise, stack_exercise
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_medsam2.training.pool import AnnotatedImage
 
-__all__ = ["Recipe", "Trainer", "export_weights"]
+__all__ = ["PHASES", "Recipe", "Trainer", "export_weights"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,19 @@ class Recipe:
     weight_decay: float = 0.02
     average: float = 0.998
     bfloat16: bool = True
+    steady: bool = False
+    """Keep the learning rate until the last ``final_share`` of the steps, where it falls to nothing in a straight line;
+    else it follows half a cosine from the beginning."""
+
+
+PHASES = (
+    Recipe(),
+    Recipe(
+        seed=1, steps=1200, final_share=1 / 6, stacks=2, slices=5, collections=2, real=0.45, learning_rate=5e-4,
+        warmup=50, steady=True,
+    ),
+)  # fmt: skip
+"""The shipped weights' recipes, one after the other; the second goes on from the first one's averaged weights."""
 
 
 class Trainer:
@@ -66,6 +79,8 @@ class Trainer:
         Synthetic volumes, from `synthetic_pool`.
     imagenet : dict, optional
         EfficientNet-Lite0 weights to start the encoder from; random where not given.
+    weights : dict, optional
+        Weights of this network to start from, such as an earlier phase's.
     """
 
     def __init__(
@@ -74,6 +89,7 @@ class Trainer:
         images: Sequence[AnnotatedImage],
         volumes: Sequence[Path],
         imagenet: dict[str, torch.Tensor] | None = None,
+        weights: dict[str, torch.Tensor] | None = None,
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.step, self.seconds = recipe, 0, 0.0
@@ -81,6 +97,8 @@ class Trainer:
         self.network = CompactNetwork()
         if imagenet is not None:
             self.network.encoder.load_state_dict(convert_imagenet(imagenet), strict=False)
+        if weights is not None:
+            self.network.load_state_dict({k: v.float() for k, v in widen_judge(weights).items()}, strict=False)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.train()
         self.average = {k: v.detach().clone().float() for k, v in self.network.state_dict().items()}
@@ -100,6 +118,9 @@ class Trainer:
         r = self.recipe
         if self.step < r.warmup:
             return (self.step + 1) / r.warmup
+        if r.steady:
+            left = (r.steps - self.step) / max(1.0, r.steps * r.final_share)
+            return 0.01 + 0.99 * min(1.0, left)
         progress = (self.step - r.warmup) / max(1, r.steps - r.warmup)
         return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
@@ -174,11 +195,21 @@ class Trainer:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise InputError(f"cannot resume from {path}: it is damaged ({error}); delete it to start anew") from error
-        if state["recipe"] != asdict(self.recipe):
+        if state["recipe"] != asdict(self.recipe) and not self._same_so_far(state["recipe"], state["step"]):
             raise InputError(f"{path} was trained with another recipe; give another output folder or delete it")
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
+
+    def _same_so_far(self, other: dict[str, Any], step: int) -> bool:
+        """Whether another recipe made the same steps until here: a steady rate does not depend on when it will fall."""
+        own = asdict(self.recipe)
+        ends = {"steps", "final_share"}
+        falls = [r["steps"] * (1 - r["final_share"]) for r in (own, other)]
+        alike = own["steady"] and {k: v for k, v in own.items() if k not in ends} == {
+            k: v for k, v in other.items() if k not in ends
+        }
+        return bool(alike and step <= min(falls))
 
 
 def export_weights(trainer: Trainer, path: Path) -> None:

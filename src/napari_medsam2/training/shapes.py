@@ -1,0 +1,45 @@
+"""What synthetic images are made of: smooth fields, coordinates, blur."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["blur", "grid", "smooth_field"]
+
+
+def smooth_field(rng: np.random.Generator, channels: int, z: np.ndarray, side: int, cells: float) -> Tensor:
+    """Smooth Gaussian noise, ``(channels, T, S, S)``: cubic-like blobs about ``side / cells`` pixels wide."""
+    n = max(2, round(cells)) + 3
+    depth = int(np.ceil(z[-1] * cells)) + 3
+    coarse = torch.from_numpy(rng.standard_normal((channels, depth, n, n), dtype=np.float32))
+    # Linear along z between coarse planes, bicubic in the plane.
+    position = z * cells + rng.uniform(0, 1)
+    low = np.clip(position.astype(int), 0, depth - 2)
+    t = torch.from_numpy((position - low).astype(np.float32)).view(1, -1, 1, 1)
+    t = t * t * (3 - 2 * t)
+    planes = coarse[:, low] * (1 - t) + coarse[:, low + 1] * t
+    zoom = F.interpolate(planes, size=(side * n // (n - 3) + 1,) * 2, mode="bicubic", align_corners=False)
+    margin = (zoom.shape[-1] - side) // 2
+    return zoom[..., margin : margin + side, margin : margin + side]
+
+
+def grid(side: int) -> tuple[Tensor, Tensor]:
+    """Pixel centres ``(S, S)`` along y and along x, in units of the side."""
+    axis = (torch.arange(side, dtype=torch.float32) + 0.5) / side
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return y, x
+
+
+def blur(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of ``(N, C, H, W)``."""
+    reach = max(1, round(2.5 * sigma))
+    axis = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    kernel = torch.exp(-(axis**2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    c = image.shape[1]
+    image = F.pad(image, (reach,) * 4, mode="replicate")
+    image = F.conv2d(image, kernel.view(1, 1, -1, 1).expand(c, 1, -1, 1), groups=c)
+    return F.conv2d(image, kernel.view(1, 1, 1, -1).expand(c, 1, 1, -1), groups=c)
