@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).parent / "records"
 TOLERANCE = 1e-2
 """Of logits, in float32; they spread over about 4. Side by side on one machine the difference is under 1e-3, see
-``docs/models.md``. Processors round differently, and weights that differ in their last bit alone move logits by 3e-3."""
+``docs/models.md``. Processors round differently, and weights that differ in their last bit move logits by 3e-3."""
 SOURCES = ("sam2.1", "sam2", "zhu", "medsam2", "edgetam")
 
 
