@@ -84,6 +84,17 @@ def test_a_correction_replaces_the_slices_older_memory() -> None:
         assert [(m.index, m.reason) for m in admit(bank, _angle(3, 20), config)] == [(3, "corrected")]
 
 
+def test_fifo_counts_slices_from_the_one_that_reads() -> None:
+    """As SAM 2 does: a slice without a memory leaves a gap; and time points may lie several numbers apart."""
+    bank: Bank = (_angle(0, 0, reason="prompt"), _angle(6, 10), _angle(9, 20), _angle(15, 30))
+    read = select(bank, _unit([1, 0]), BankConfig("fifo"), 18, range(0, 30, 3))
+    assert [a.offset for a in read] == [0, 4, 3, 1]
+    backward = select(bank, _unit([1, 0]), BankConfig("fifo"), 3, range(0, 30, 3))
+    assert [a.offset for a in backward] == [0, 1, 2, 4]
+    # Unordered images have no distance: the latest is the nearest.
+    assert [a.offset for a in select(bank, _unit([1, 0]), BankConfig("fifo"), 18)] == [0, 3, 2, 1]
+
+
 def test_fifo_keeps_prompted_slices_and_the_latest_six() -> None:
     config = BankConfig("fifo")
     bank: Bank = (_angle(0, 0, reason="prompt"),)

@@ -95,6 +95,38 @@ def test_a_weight_counts_copies(sam2: Sam2Backend, film: Tensor, index: int | No
     assert apart(said[0], other[1]) > 100 * ROUNDING
 
 
+def test_numbers_that_lie_apart_are_read_as_neighbours_where_they_are(sam2: Sam2Backend, film: Tensor) -> None:
+    """The slices of one time point of a film of stacks are every third, say."""
+    embedding = sam2.encode(film[9][None])
+    said = []
+    for apart_by in (1, 3):
+        first, *loose = memories(sam2, film, range(5))
+        bank = [Attended(replace(first, reason="prompt"), 1.0, 0)]
+        bank += [Attended(m, 1.0, 5 - i) for i, m in enumerate(loose, start=1)]
+        numbered = [replace(a, memory=_renumbered(a.memory, apart_by)) for a in bank]
+        run = range(0, 20 * apart_by, apart_by)
+        context = sam2.attend(embedding, [numbered], [VIEW], True, 5 * apart_by, run)
+        said.append(sam2.decode(embedding, [NOTHING], context).logits)
+    assert apart(*said) <= ROUNDING
+
+
+def _renumbered(memory: Memory, factor: int) -> Memory:
+    pointers = tuple(p._replace(at=p.at * factor) for p in memory.content.pointers)
+    return replace(memory, index=memory.index * factor, content=replace(memory.content, pointers=pointers))
+
+
+def test_in_a_short_stack_pointers_are_dated_by_its_length(sam2: Sam2Backend, film: Tensor) -> None:
+    embedding = sam2.encode(film[9][None])
+    kept = memories(sam2, film, [0, 1])
+    bank = [Attended(replace(kept[0], reason="prompt"), 1.0, 0), Attended(kept[1], 1.0, 1)]
+    short, long, longer = (
+        sam2.decode(embedding, [NOTHING], sam2.attend(embedding, [bank], [VIEW], True, 2, range(n))).logits
+        for n in (4, 16, 40)
+    )
+    assert apart(long, longer) <= ROUNDING
+    assert apart(short, long) > 10 * ROUNDING
+
+
 def test_a_member_of_little_weight_is_as_good_as_not_read(sam2: Sam2Backend, film: Tensor) -> None:
     a, b = memories(sam2, film, [1, 8])
     said = read(sam2, film[9], [[Attended(a), Attended(b, 1e-6)], [Attended(a), Attended(b)]])

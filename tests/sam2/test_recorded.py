@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _FOLDER = Path(__file__).parent / "records"
-TOLERANCE = 1e-3
-"""Of logits, in float32; they spread over about 4."""
+TOLERANCE = 1e-2
+"""Of logits, in float32; they spread over about 4. Side by side on one machine the difference is under 1e-3, see
+``docs/models.md``. Processors round differently, and weights that differ in their last bit move logits by 3e-3."""
 SOURCES = ("sam2.1", "sam2", "zhu", "medsam2", "edgetam")
 
 
@@ -79,7 +80,9 @@ def check(ours: Said, theirs: Mapping[str, np.ndarray]) -> None:
         if key in theirs:
             np.testing.assert_allclose(own[f"/{key}"], theirs[key], atol=TOLERANCE, rtol=0, err_msg=key)
     masks = np.unpackbits(theirs["masks"], count=logits.size).reshape(logits.shape).astype(bool)
-    for a, b in zip((logits > 0).reshape(-1, *shape[1:]), masks.reshape(-1, *shape[1:]), strict=True):
+    # Pixels that rounding may settle either way count as equal.
+    own_masks = np.where(np.abs(logits) > TOLERANCE, logits > 0, masks)
+    for a, b in zip(own_masks.reshape(-1, *shape[1:]), masks.reshape(-1, *shape[1:]), strict=True):
         assert np.count_nonzero(a & b) >= 0.999 * np.count_nonzero(a | b)
 
 

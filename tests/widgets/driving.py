@@ -39,7 +39,8 @@ def canvas_position(viewer: Any, world: World) -> tuple[float, float]:
     displayed = list(viewer.dims.displayed)
     place = np.asarray(world, dtype=np.float64)[displayed]
     view = canvas.view
-    mapped = (view.transform * view.scene.transform).map([*place[::-1], 0, 1])
+    flat = [*place[::-1], 0.0][:3]
+    mapped = (view.transform * view.scene.transform).map([*flat, 1])
     x, y = mapped[:2] / mapped[3]
     return float(x), float(y)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
 
-__all__ = ["ACTIONS", "Action", "bind", "key_text", "tooltip"]
+__all__ = ["ACTIONS", "Action", "bind", "key_text", "tooltip", "unbind"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,14 @@ def bind(targets: Iterable[Any], calls: Mapping[str, Callable[[], None]]) -> Non
         for name, call in calls.items():
             if ACTIONS[name].key:
                 target.bind_key(ACTIONS[name].key, _ignoring(call), overwrite=True)
+
+
+def unbind(target: Any) -> None:
+    """Take all shortcuts of the table from a viewer."""
+    for action in ACTIONS.values():
+        if action.key:
+            with contextlib.suppress(KeyError, ValueError):
+                target.bind_key(action.key, None)
 
 
 def _ignoring(call: Callable[[], None]) -> Callable[[Any], None]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal, SignalGroup
 
 from napari_medsam2.errors import InputError
+from napari_medsam2.widgets.alike import Alike, make_current
 from napari_medsam2.widgets.mask_layer import MaskLayer
 from napari_medsam2.widgets.operations import Operations
 from napari_medsam2.widgets.prompt_layers import PromptLayers
 from napari_medsam2.widgets.prompting import Prompting
 from napari_medsam2.widgets.running import Progress, Reach, Running
-from napari_medsam2.widgets.tools import Tool, Tools
+from napari_medsam2.widgets.tools import Tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from napari_medsam2.widgets.coordinates import Frame
     from napari_medsam2.widgets.worker import Worker
 
-__all__ = ["COMMANDS", "Annotation", "AnnotationEvents"]
+__all__ = ["Annotation", "AnnotationEvents"]
 
 
 class AnnotationEvents(SignalGroup):
@@ -43,6 +44,8 @@ class AnnotationEvents(SignalGroup):
     """Another slice is shown."""
     history = Signal()
     tool = Signal()
+    layers = Signal()
+    """Layers that were deleted came back."""
     progress = Signal(object)
     said = Signal(str)
 
@@ -98,6 +101,8 @@ class Annotation:
         session.events.history_changed.connect(self.events.history.emit)
         viewer.dims.events.point.connect(self._moved)
         self.masks.layer.events.selected_label.connect(self._label_picked)
+        self.prompts.came_back = self.events.layers.emit
+        self._alike = Alike(frame, lambda: self.own_layers()[:-1])
         self.tools.choose("prompt")
 
     def own_layers(self) -> list[Layer]:
@@ -298,6 +303,8 @@ class Annotation:
         self.running.close()
         self.prompting.close()
         self.tools.close()
+        self._alike.close()
+        self.masks.close()
         events = self.viewer.dims.events
         events.point.disconnect(self._moved)
         self.session.events.slice_changed.disconnect(self._slice_changed)
@@ -306,9 +313,13 @@ class Annotation:
         self.masks.layer.events.selected_label.disconnect(self._label_picked)
         self.session.close()
         if layers:
-            for layer in (self.prompts.points, self.prompts.boxes, self.masks.layer):
-                if layer in self.viewer.layers:
-                    self.viewer.layers.remove(layer)
+            everything = self.viewer.layers
+            make_current(self.viewer)
+            # napari collects garbage after each layer that goes, but once after a batch.
+            with everything.batched_update():
+                for layer in (self.prompts.points, self.prompts.boxes, self.masks.layer):
+                    if layer in everything:
+                        everything.remove(layer)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -330,11 +341,14 @@ class Annotation:
         if result is not None:
             self.say(f"{self.session.objects[label].name}, slice {index}: confidence {result.confidence:.2f}")
 
-    def _painted(self, index: int, masks: Mapping[int, np.ndarray]) -> None:
+    def _painted(self, painted: Mapping[int, Mapping[int, np.ndarray]]) -> None:
         try:
-            self.prompting.paint(index, masks)
+            why_not = self.frame.displayed()
+            if why_not is not None:
+                raise InputError(why_not)
+            self.prompting.paint(painted)
         except InputError as error:
-            self.masks.refresh(index, self._index)
+            self.masks.refresh()
             self._trouble(error)
 
     def _edited(self, label: int, index: int, content: SlicePrompt) -> None:
@@ -368,32 +382,3 @@ class Annotation:
 
     def _progress(self, progress: Progress | None) -> None:
         self.events.progress.emit(progress)
-
-
-def _nothing(_: object) -> None:
-    return
-
-
-def _choose(tool: Tool) -> Callable[[Annotation], None]:
-    return lambda annotation: annotation.tools.choose(tool)
-
-
-COMMANDS: dict[str, Callable[[Annotation], None]] = {
-    **{tool: _choose(tool) for tool in get_args(Tool)},
-    "polarity": lambda a: a.tools.turn(),
-    "new": lambda a: _nothing(a.new_object()),
-    "accept": Annotation.accept,
-    "discard": Annotation.discard,
-    "undo": Annotation.undo,
-    "redo": Annotation.redo,
-    "propagate": Annotation.propagate,
-    "repropagate": Annotation.repropagate,
-    "stop": lambda a: a.running.stop(),
-    "next": Annotation.next_to_review,
-    "approve": Annotation.approve,
-    "reject": Annotation.reject,
-    "skip": Annotation.skip,
-    "previous_slice": lambda a: a.move(-1),
-    "next_slice": lambda a: a.move(1),
-}
-"""What each action does with an annotation; see `actions`."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSize, Qt, QTimer
-from qtpy.QtWidgets import QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
+from qtpy.QtWidgets import QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_medsam2.widgets import docks
-from napari_medsam2.widgets.actions import bind
+from napari_medsam2.widgets.actions import bind, unbind
 from napari_medsam2.widgets.board import Board
 from napari_medsam2.widgets.help import HelpPanel
 from napari_medsam2.widgets.hover import Hover
 from napari_medsam2.widgets.models import ModelsDialog
-from napari_medsam2.widgets.panels import BankPanel, GalleryPanel, ReviewPanel
+from napari_medsam2.widgets.panels import BankPanel, GalleryPanel, Panel, ReviewPanel
 from napari_medsam2.widgets.sections.image import ImageSection
 from napari_medsam2.widgets.sections.model import ModelSection
 from napari_medsam2.widgets.sections.next_step import NextStep
@@ -48,6 +49,13 @@ _LAID_OUT = 60
 """Milliseconds until new panels have their place."""
 
 
+_PANELS: tuple[tuple[type[Panel], str, str], ...] = (
+    (ReviewPanel, "Review", "bottom"),
+    (BankPanel, "Memory bank", "right"),
+    (GalleryPanel, "Images", "right"),
+)
+
+
 class MedSam2Dock(QWidget):
     """Medical SAM 2 in a viewer.
 
@@ -59,7 +67,7 @@ class MedSam2Dock(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._shut = False
+        self._shut = self._docked = False
         self.bench = Workbench(napari_viewer)
         docks.register(napari_viewer, self)
         self.hover = Hover(self.bench, self)
@@ -78,6 +86,11 @@ class MedSam2Dock(QWidget):
         column.setSpacing(5)
         for section in self.sections:
             column.addWidget(section)
+        self.reopen = QPushButton("Show the closed panels again")
+        self.reopen.setToolTip("Review, memory bank and images: those of them that were closed.")
+        self.reopen.setVisible(False)
+        self.reopen.clicked.connect(self.show_panels)
+        column.addWidget(self.reopen)
         area = _Scrolled()
         area.setObjectName("medsam2-sections")
         area.setWidget(inner)
@@ -92,8 +105,8 @@ class MedSam2Dock(QWidget):
         self.destroyed.connect(lambda *_: bench.close())
         self._dialog: ModelsDialog | None = None
         self._help: HelpPanel | None = None
-        self._panels: list[ReviewPanel | BankPanel | GalleryPanel] = []
-        bind([napari_viewer], self._own_calls())
+        self._panels: list[Panel] = []
+        self.bind_keys()
         bench.events.annotation.connect(self._opened)
         bench.load_model()
         bench.adopting.look()
@@ -103,22 +116,41 @@ class MedSam2Dock(QWidget):
         self.shut()
         super().closeEvent(event)
 
+    def changeEvent(self, event: QEvent) -> None:
+        """End when the dock was taken out of its window, as the cross in its title bar does."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                self._docked = True
+            elif self._docked and not self._shut:
+                # Not in the midst of what takes it out.
+                QTimer.singleShot(0, self._taken_out)
+
+    def _taken_out(self) -> None:
+        if not self._shut and self.parent() is None:
+            self.bench.attempt(self.bench.finish)
+            self.shut()
+            self.deleteLater()
+
     def shut(self) -> None:
-        """End threads, let go of the viewer."""
-        if self._shut:
+        """End threads, let go of the viewer; nothing where the window has ended them already."""
+        if self._shut or self.bench.closed:
             return
         self._shut = True
         self.hover.switch(False)
         self.bench.events.annotation.disconnect(self._opened)
         for section in self.sections:
             section.close_section()
-        for panel in self._panels:
-            panel.close_panel()
+        self._close_panels()
         self.board.close()
         if self._dialog is not None:
             self._dialog.close_dialog()
         docks.forget(self)
         self.bench.close()
+        viewer = self.bench.viewer
+        unbind(viewer)
+        for other in docks.docks_of(viewer):
+            other.bind_keys()
 
     # -- panels and dialogs ----------------------------------------------------------------------------------------
 
@@ -126,22 +158,27 @@ class MedSam2Dock(QWidget):
         """Open the panels of an annotation, those that are not there: review below, memory bank and gallery beside."""
         window = getattr(self.bench.viewer, "window", None)
         annotation = self.bench.annotation
-        if window is None or annotation is None or self._panels:
+        if window is None or annotation is None:
+            return
+        missing = [kind for kind, *_ in _PANELS if not any(type(panel) is kind for panel in self._panels)]
+        if annotation.session.kind != "collection" and GalleryPanel in missing:
+            missing.remove(GalleryPanel)
+        self.reopen.setVisible(False)
+        if not missing:
             return
         canvas = getattr(getattr(window, "_qt_viewer", None), "canvas", None)
         before = canvas.native.size() if canvas is not None else QSize()
-        review, bank = ReviewPanel(self.board), BankPanel(self.board)
-        self._panels = [review, bank]
         main = getattr(window, "_qt_window", None)
         if main is not None:
             # The column on the right keeps its height: the review strip lies under image and layers only.
             main.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea)
-        window.add_dock_widget(review, name="Review", area="bottom")
-        window.add_dock_widget(bank, name="Memory bank", area="right", tabify=True, add_vertical_stretch=False)
-        if annotation.session.kind == "collection":
-            gallery = GalleryPanel(self.board)
-            self._panels.append(gallery)
-            window.add_dock_widget(gallery, name="Images", area="right", tabify=True, add_vertical_stretch=False)
+        for kind, name, area in _PANELS:
+            if kind in missing:
+                panel = kind(self.board)
+                self._panels.append(panel)
+                panel.taken_out = partial(self._panel_taken_out, panel)
+                right = area == "right"
+                window.add_dock_widget(panel, name=name, area=area, tabify=right, add_vertical_stretch=not right)
         parent = self.parentWidget()
         if parent is not None:
             parent.raise_()
@@ -155,9 +192,32 @@ class MedSam2Dock(QWidget):
             if share < 1:
                 self.bench.viewer.scene.camera.zoom *= share
 
-    def _opened(self) -> None:
+    def _panel_taken_out(self, panel: Panel) -> None:
+        if panel in self._panels:
+            self._panels.remove(panel)
+            panel.close_panel()
+            panel.deleteLater()
+            self.reopen.setVisible(self.bench.annotation is not None)
+
+    def _close_panels(self) -> None:
+        panels, self._panels = self._panels, []
+        for panel in panels:
+            panel.close_panel()
+
+    def bind_keys(self) -> None:
+        """Let the viewer's keys be this dock's."""
+        bind([self.bench.viewer], {**self.bench.calls(), **self._own_calls()})
+
+    def _bind_layers(self) -> None:
         if self.bench.annotation is not None:
             bind(self.bench.annotation.own_layers(), self._own_calls())
+
+    def _opened(self) -> None:
+        if self.bench.annotation is None:
+            self.reopen.setVisible(False)
+        if self.bench.annotation is not None:
+            self._bind_layers()
+            self.bench.annotation.events.layers.connect(self._bind_layers)
             self.show_panels()
 
     def _own_calls(self) -> dict[str, Callable[[], None]]:

@@ -50,7 +50,13 @@ class Keeping:
         self._ticket = self._worker.stream(lambda: preparing(session.stack, source), _ignore, done, lane="io")
 
     def end(self, annotation: Annotation) -> None:
-        """Keep a session that is about to be closed and has no folder yet, if anything was done."""
+        """Keep a session that is about to be closed and has no folder yet, if anything was done.
+
+        Raises
+        ------
+        InputError
+            If it cannot be kept.
+        """
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
             ticket.cancel()
@@ -58,15 +64,12 @@ class Keeping:
         if session.folder is not None or not session.history:
             return
         steps = preparing(session.stack, source_of(annotation.image))
-        try:
-            while True:
-                try:
-                    next(steps)
-                except StopIteration as stop:
-                    self._keep(annotation, stop.value)
-                    return
-        except InputError as error:
-            self._trouble(error)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                self._keep(annotation, stop.value)
+                return
 
     def _keep(self, annotation: Annotation, prepared: Prepared) -> None:
         keep(annotation.session, prepared, view_of(annotation.image, annotation.frame.spec.axes))

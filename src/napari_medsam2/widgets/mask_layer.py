@@ -37,7 +37,7 @@ class MaskLayer:
     name : str
         The layer's.
     painted : callable
-        Called at the end of a stroke with the slice and the masks that changed, ``label → (H, W)`` bool.
+        Called at the end of a stroke with the masks that changed, ``slice → label → (H, W)`` bool.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class MaskLayer:
         session: AnnotationSession,
         frame: Frame,
         name: str,
-        painted: Callable[[int, Mapping[int, np.ndarray]], None],
+        painted: Callable[[Mapping[int, Mapping[int, np.ndarray]]], None],
     ) -> None:
         from napari.layers import Labels
 
@@ -111,20 +111,28 @@ class MaskLayer:
         if self.layer.selected_label != label:
             self.layer.selected_label = label
 
+    def close(self) -> None:
+        """Hear nothing more of the layer."""
+        self.layer.events.paint.disconnect(self._stroke)
+        self.layer.events.selected_label.disconnect(self._guard)
+
     # -- layer → session -------------------------------------------------------------------------------------------
 
     def _stroke(self, _: Any = None) -> None:
         # The session has the history: with napari's own beside it, one stroke would be two steps.
         self.layer._reset_history()
+        painted = {}
         for index, (before, after) in self.data.painted().items():
             height, width = self._session.stack.slice_shape(index)
             inside = np.s_[:height, :width]
             masks = masks_painted(before[inside], after[inside], partial(self._mask, index), self.locked)
             if masks:
-                self._tell(index, masks)
-            else:
-                # Only beyond the image, or on locked objects: what was drawn there goes.
-                self.layer.refresh(extent=False)
+                painted[index] = masks
+        if painted:
+            self._tell(painted)
+        else:
+            # Only beyond the image, or on locked objects: what was drawn there goes.
+            self.layer.refresh(extent=False)
 
     def _mask(self, index: int, label: int) -> np.ndarray | None:
         result = self._session.results.get(label, index)

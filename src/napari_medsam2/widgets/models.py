@@ -66,12 +66,16 @@ class ModelsDialog(QDialog):
         self._timer = QTimer(self)
         self._timer.setInterval(200)
         self._timer.timeout.connect(self.refresh)
+        self._running = True
         bench.events.model.connect(self.refresh)
         bench.worker.submit(_devices, self._show_devices, lambda _: None, lane="io")
         self.refresh()
 
     def close_dialog(self) -> None:
         """Stop downloads, hear nothing more."""
+        if not self._running:
+            return
+        self._running = False
         self._timer.stop()
         self._bench.events.model.disconnect(self.refresh)
         for download in self._downloads.values():
@@ -110,8 +114,9 @@ class ModelsDialog(QDialog):
             lambda: fetch(entry, progress=download.progress, cancelled=download.stop.is_set),
             lambda _: self._ended(key, ""),
             lambda error: self._ended(key, "" if download.stop.is_set() else str(error)),
-            lane="io",
+            lane="net",
         )
+        self._bench.stops.append(download.stop.set)
         self._timer.start()
         self.refresh()
 
@@ -122,6 +127,7 @@ class ModelsDialog(QDialog):
 
     def _ended(self, key: str, error: str) -> None:
         download = self._downloads[key]
+        self._bench.stops.remove(download.stop.set)
         download.ticket, download.error = None, error
         if not any(one.ticket for one in self._downloads.values()):
             self._timer.stop()

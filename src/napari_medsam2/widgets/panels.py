@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
 
 from napari_medsam2.widgets.actions import tooltip
@@ -28,18 +29,62 @@ if TYPE_CHECKING:
     from napari_medsam2.widgets.annotation import Annotation
     from napari_medsam2.widgets.board import Board
 
-__all__ = ["BankPanel", "GalleryPanel", "ReviewPanel"]
+__all__ = ["BankPanel", "GalleryPanel", "Panel", "ReviewPanel"]
 
 _SIDE = 112
 """Pixels of a picture in the gallery and the bank."""
 
 
-class ReviewPanel(QWidget):
-    """The strip of all slices, and the buttons with which a person goes through them."""
+class Panel(QWidget):
+    """Something that listens to the board and notices when it is taken out of its dock."""
 
     def __init__(self, board: Board, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._board = board
+        self._docked = self._deaf = False
+        self.taken_out: Callable[[], None] = _nothing
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Tell when the cross in the title bar was pressed."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                self._docked = True
+            elif self._docked and not self._deaf:
+                QTimer.singleShot(0, self.taken_out)
+
+    def listen(self) -> None:
+        """Follow the board."""
+        events = self._board.events
+        events.opened.connect(self._opened)
+        events.changed.connect(self._changed)
+        events.moved.connect(self._moved)
+        self._opened()
+
+    def close_panel(self) -> None:
+        """Hear nothing more of the board."""
+        if not self._deaf:
+            self._deaf = True
+            events = self._board.events
+            events.opened.disconnect(self._opened)
+            events.changed.disconnect(self._changed)
+            events.moved.disconnect(self._moved)
+
+    def _opened(self) -> None:
+        raise NotImplementedError
+
+    def _changed(self, indices: set[int] | None = None) -> None:
+        raise NotImplementedError
+
+    def _moved(self) -> None:
+        raise NotImplementedError
+
+
+class ReviewPanel(Panel):
+    """The strip of all slices, and the buttons with which a person goes through them."""
+
+    def __init__(self, board: Board, parent: QWidget | None = None) -> None:
+        super().__init__(board, parent)
         self.bar, self.strip = ReviewBar(), ReviewStrip()
         column = QVBoxLayout(self)
         column.setContentsMargins(6, 2, 6, 2)
@@ -58,17 +103,12 @@ class ReviewPanel(QWidget):
             self.bar.set_tip(tip, tooltip(name, MAC))
         self.bar.back.connect(lambda: board.bench.attempt(self._back))
         self.strip.jumped.connect(lambda label, index: board.bench.attempt(lambda: self._jump(label, index)))
-        _listen(board, self._opened, self._changed, self._moved)
-        self._opened()
-
-    def close_panel(self) -> None:
-        """Hear nothing more of the board."""
-        _deafen(self._board, self._opened, self._changed, self._moved)
+        self.listen()
 
     def _opened(self) -> None:
         self._changed(None)
 
-    def _changed(self, _: object = None) -> None:
+    def _changed(self, indices: set[int] | None = None) -> None:
         ledger = self._board.ledger
         rows = () if ledger is None else ledger.strip_rows(self._board.color_of)
         self.strip.show_rows(rows, self._board.axis)
@@ -101,12 +141,11 @@ class ReviewPanel(QWidget):
             annotation.go_back()
 
 
-class BankPanel(QWidget):
+class BankPanel(Panel):
     """What the memory bank held for the selected object on the slice that is shown."""
 
     def __init__(self, board: Board, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._board = board
+        super().__init__(board, parent)
         self.view = BankView()
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 4, 4, 4)
@@ -118,12 +157,7 @@ class BankPanel(QWidget):
         self.view.config_changed.connect(lambda config: attempt(lambda: self._configure(config)))
         self.view.wanted.connect(self._picture)
         self._label = 0
-        _listen(board, self._opened, self._changed, self._moved)
-        self._opened()
-
-    def close_panel(self) -> None:
-        """Hear nothing more of the board."""
-        _deafen(self._board, self._opened, self._changed, self._moved)
+        self.listen()
 
     def _opened(self) -> None:
         self.view.forget_thumbnails()
@@ -171,12 +205,11 @@ class BankPanel(QWidget):
             self.view.set_thumbnail(index, picture)
 
 
-class GalleryPanel(QWidget):
+class GalleryPanel(Panel):
     """The images of a collection at a glance."""
 
     def __init__(self, board: Board, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._board = board
+        super().__init__(board, parent)
         self.view = Gallery(_SIDE)
         self.order = QComboBox()
         self.order.setToolTip("In which order the images are listed.")
@@ -189,12 +222,7 @@ class GalleryPanel(QWidget):
         self.order.currentIndexChanged.connect(self._order_chosen)
         self.view.jumped.connect(lambda index: board.bench.attempt(lambda: board.bench.need().show(index)))
         self.view.wanted.connect(self._picture)
-        _listen(board, self._opened, self._changed, self._moved)
-        self._opened()
-
-    def close_panel(self) -> None:
-        """Hear nothing more of the board."""
-        _deafen(self._board, self._opened, self._changed, self._moved)
+        self.listen()
 
     def _opened(self) -> None:
         self.view.forget_thumbnails()
@@ -253,23 +281,5 @@ def _draw(
     return thumbnail(session.stack.pixels(index), [one.mask for one in results], colors, _SIDE, window)
 
 
-def _listen(
-    board: Board,
-    opened: Callable[[], None],
-    changed: Callable[[set[int] | None], None],
-    moved: Callable[[], None],
-) -> None:
-    board.events.opened.connect(opened)
-    board.events.changed.connect(changed)
-    board.events.moved.connect(moved)
-
-
-def _deafen(
-    board: Board,
-    opened: Callable[[], None],
-    changed: Callable[[set[int] | None], None],
-    moved: Callable[[], None],
-) -> None:
-    board.events.opened.disconnect(opened)
-    board.events.changed.disconnect(changed)
-    board.events.moved.disconnect(moved)
+def _nothing() -> None:
+    return

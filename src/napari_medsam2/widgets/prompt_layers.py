@@ -71,6 +71,7 @@ class PromptLayers:
         self._viewer, self._session, self._frame = viewer, session, frame
         self._tell, self._current, self._name = edited, current, name
         self._unit = max(0.25, max(frame.spec.shape[axis] for axis in frame.spec.plane) / 450)
+        self.came_back: Callable[[], None] = _nothing
         self._waiting: list[_Waiting] = []
         self._rows: list[tuple[int, int, int]] = []
         self._boxes: list[Key] = []
@@ -118,14 +119,18 @@ class PromptLayers:
 
     def ensure(self) -> None:
         """Bring back a layer that a person deleted: the prompts are the session's, and still hold."""
-        layers = self._viewer.layers
+        layers, before = self._viewer.layers, (self.boxes, self.points)
         if self.boxes not in layers:
-            self._boxes = []
+            self.boxes.events.data.disconnect(self._boxes_edited)
+            self._boxes, self._drawing = [], False
             self._add_boxes()
         if self.points not in layers:
+            self.points.events.data.disconnect(self._points_edited)
             self._rows = []
             self._add_points()
         self.refresh()
+        if before != (self.boxes, self.points):
+            self.came_back()
 
     # -- session → layers ------------------------------------------------------------------------------------------
 
@@ -184,6 +189,8 @@ class PromptLayers:
         with self._quiet():
             shown = {key: self._corners_box(i) for i, key in enumerate(self._boxes)}
             stale = [i for i, key in enumerate(self._boxes) if not _same(wanted.get(key), shown[key])]
+            if self._drawing and (stale or set(wanted) - set(self._boxes)):
+                self._drop_drawn()
             if stale:
                 self.boxes.selected_data = set(stale)
                 self.boxes.remove_selected()
@@ -212,7 +219,7 @@ class PromptLayers:
         """Show a box, scribble or lasso while it is being drawn: ``line`` is ``(P, 2)`` in slice coordinates."""
         with self._quiet():
             if self._drawing:
-                self._drop_last()
+                self._drop_drawn()
             if kind == "box":
                 low, high = line.min(0), line.max(0)
                 self.boxes.add_rectangles(self._rectangle(index, (low[0], low[1], high[0], high[1])))
@@ -225,11 +232,12 @@ class PromptLayers:
         """Take that line away."""
         if self._drawing:
             with self._quiet():
-                self._drop_last()
-            self._drawing = False
+                self._drop_drawn()
 
-    def _drop_last(self) -> None:
-        self.boxes.selected_data = {len(self.boxes.data) - 1}
+    def _drop_drawn(self) -> None:
+        """It comes after the boxes, and before what a person adds while it is there."""
+        self._drawing = False
+        self.boxes.selected_data = {len(self._boxes)}
         self.boxes.remove_selected()
 
     def _place(self, coordinates: Any) -> tuple[int, float, float] | None:
@@ -276,12 +284,14 @@ class PromptLayers:
 
     def _boxes_edited(self, event: Any) -> None:
         action = str(getattr(event, "action", ""))
-        if self._busy or self._drawing or action not in ("added", "removed", "changed"):
+        if self._busy or action not in ("added", "removed", "changed"):
             return
         known = list(self._boxes)
         if action == "removed":
-            gone = {int(i) % max(len(known), 1) for i in event.data_indices}
-            known = [key for i, key in enumerate(known) if i not in gone]
+            gone = {int(i) % max(len(known) + self._drawing, 1) for i in event.data_indices}
+            self._drawing = self._drawing and len(known) not in gone
+            known = self._boxes = [key for i, key in enumerate(known) if i not in gone]
+        self.draw_nothing()
         said: dict[Key, Box] = {}
         keys: list[Key] = []
         for number in range(len(self.boxes.data)):
@@ -300,6 +310,10 @@ class PromptLayers:
             if not _same(said.get(key), before.get(key)):
                 old_prompt = self._session.prompts.get(key, SlicePrompt())
                 self._tell(*key, replace(old_prompt, box=said.get(key)))
+
+
+def _nothing() -> None:
+    return
 
 
 def _same(one: Box | None, other: Box | None) -> bool:

@@ -120,13 +120,17 @@ class Prompting:
             self._waiting.append(_Intent("content", label, index, content=content))
         self._next()
 
-    def paint(self, index: int, masks: Mapping[int, np.ndarray]) -> None:
-        """Take over painted masks; they need no model."""
-        steps = self._steps()
-        self._session.paint(index, masks)
-        for label in masks:
-            self._before.setdefault((label, index), steps)
-            self._answered(label, index)
+    def paint(self, painted: Mapping[int, Mapping[int, np.ndarray]]) -> None:
+        """Take over painted masks, ``index → label → mask``, as one step; they need no model."""
+        steps, session = self._steps(), self._session
+        where = f"slice {min(painted)}" if len(painted) == 1 else f"{len(painted)} slices"
+        with session.step(f"paint on {where}"):
+            for index, masks in painted.items():
+                session.paint(index, masks)
+        for index, masks in painted.items():
+            for label in masks:
+                self._before.setdefault((label, index), steps)
+                self._answered(label, index)
 
     # -- previews --------------------------------------------------------------------------------------------------
 
@@ -175,7 +179,7 @@ class Prompting:
             inside = known.mask & ~inside
         elif known is not None and said is not None and said.mask is not None:
             inside = known.mask | inside
-        self.paint(index, {label: inside})
+        self.paint({index: {label: inside}})
 
     def settled(self) -> None:
         """Forget what could be discarded: something else was done since."""

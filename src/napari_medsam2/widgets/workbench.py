@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal, SignalGroup
@@ -12,13 +11,14 @@ from napari_medsam2.errors import InputError
 from napari_medsam2.session import AnnotationSession
 from napari_medsam2.widgets.actions import bind
 from napari_medsam2.widgets.adopting import Adopting
-from napari_medsam2.widgets.annotation import COMMANDS, Annotation
+from napari_medsam2.widgets.annotation import Annotation
 from napari_medsam2.widgets.coordinates import Frame
 from napari_medsam2.widgets.keeping import Keeping
 from napari_medsam2.widgets.kept import remember
 from napari_medsam2.widgets.layer_spec import guess_axes, stack_of
 from napari_medsam2.widgets.persist import Opened, open_session
 from napari_medsam2.widgets.trouble import tell
+from napari_medsam2.widgets.verbs import COMMANDS
 from napari_medsam2.widgets.views_file import image_layer, view_of, write_view
 from napari_medsam2.widgets.worker import Worker
 
@@ -71,10 +71,10 @@ class Workbench:
         self.model_error = ""
         self.backend: DeferredBackend = self._deferred(model, device)
         self._closed = False
+        self.stops: list[Callable[[], None]] = []
         self._keeping = Keeping(self.worker, self.events.saved.emit, self.trouble)
         self.adopting = Adopting(self)
         viewer.layers.events.removed.connect(self._layer_removed)
-        bind([viewer], self.calls())
 
     # -- the model -------------------------------------------------------------------------------------------------
 
@@ -169,9 +169,10 @@ class Workbench:
         # Not to ``emit`` itself: psygnal calls that once, with anything, to learn what it takes.
         annotation.events.said.connect(self.say)
         annotation.events.shown.connect(self._warm)
-        bind(annotation.own_layers(), self.calls())
+        annotation.events.layers.connect(self._bind_layers)
+        self._bind_layers()
         for notice in session.notices:
-            self.say(notice)
+            self.trouble(InputError(notice))
         self.load_model()
         self._warm(annotation.index)
         self.events.annotation.emit()
@@ -179,10 +180,23 @@ class Workbench:
         return annotation
 
     def finish(self) -> None:
-        """Close what is annotated; its layers go, what was done is saved."""
+        """Close what is annotated; its layers go, what was done is saved.
+
+        Raises
+        ------
+        InputError
+            If it cannot be saved; then it stays open.
+        """
+        if self.annotation is not None:
+            try:
+                self._keeping.end(self.annotation)
+            except InputError as error:
+                raise InputError(f"{error}; choose Save as… before you finish, or the work is lost") from error
+            self._drop()
+
+    def _drop(self) -> None:
         annotation, self.annotation = self.annotation, None
         if annotation is not None:
-            self._keeping.end(annotation)
             annotation.close()
             self.events.annotation.emit()
 
@@ -260,7 +274,8 @@ class Workbench:
             If nothing is annotated, or the folder holds something or cannot be written.
         """
         annotation = self._open_one()
-        annotation.session.save_as(folder)
+        # What is nowhere on the disk yet goes with it, or it could never be opened again.
+        annotation.session.save_as(folder, embed=annotation.session.stack.path is None)
         write_view(folder, view_of(annotation.image, annotation.frame.spec.axes))
         remember(folder)
         self.say(f"kept in {folder}")
@@ -322,24 +337,26 @@ class Workbench:
         if self._closed:
             return
         self._closed = True
+        for stop in self.stops:
+            stop()
         self.viewer.layers.events.removed.disconnect(self._layer_removed)
         self.adopting.close()
         annotation, self.annotation = self.annotation, None
         if annotation is not None:
-            self._keeping.end(annotation)
+            self.attempt(lambda: self._keeping.end(annotation))
             annotation.close(layers=False)
         self.worker.close()
-        for name in self.calls():
-            self._unbind(name)
 
-    def _unbind(self, name: str) -> None:
-        from napari_medsam2.widgets.actions import ACTIONS
-
-        if ACTIONS[name].key:
-            with contextlib.suppress(KeyError, ValueError):
-                self.viewer.bind_key(ACTIONS[name].key, None)
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._closed
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _bind_layers(self) -> None:
+        if self.annotation is not None:
+            bind(self.annotation.own_layers(), self.calls())
 
     def _warm(self, index: int) -> None:
         """Have the slice that is looked at encoded before it is clicked."""
@@ -351,9 +368,9 @@ class Workbench:
         annotation = self.annotation
         if annotation is None:
             return
-        if event.value is annotation.image:
-            self.finish()
-            self.say("the image was removed; what was done is saved")
-        elif event.value is annotation.masks.layer:
-            self.finish()
-            self.say("the masks were removed; what was done is saved, and can be opened again")
+        for layer, name in ((annotation.image, "image was"), (annotation.masks.layer, "masks were")):
+            if event.value is layer:
+                self.attempt(lambda: self._keeping.end(annotation))
+                self._drop()
+                if annotation.session.folder is not None or not annotation.session.history:
+                    self.say(f"the {name} removed; what was done is saved, and can be opened again")

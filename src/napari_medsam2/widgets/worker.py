@@ -1,4 +1,4 @@
-"""The only threads: one for what touches the model, one for files; replies come back to the main thread."""
+"""The only threads: for what touches the model, for files, for downloads; replies come back to the main thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lane", "Ticket", "Worker"]
 
-Lane = Literal["model", "io"]
+Lane = Literal["model", "io", "net"]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -20,11 +20,11 @@ R = TypeVar("R")
 class Worker:
     """Runs jobs and generators beside the main thread and calls back on it.
 
-    There are two lanes with a thread each, started when they are first used: ``"model"`` for all that touches a model,
-    ``"io"`` for loading, saving, exporting, downloading and hashing. In a lane one thing is done at a time: urgent jobs
-    first, the others in the order in which they came. A generator (*stream*) is stepped one ``next()`` at a time, by
-    turns with the jobs and other streams, so that a click is answered while a propagation runs. A stream is at most 4
-    items ahead of the main thread.
+    There are three lanes with a thread each, started when they are first used: ``"model"`` for all that touches a
+    model, ``"io"`` for loading, saving, exporting and hashing, ``"net"`` for downloads. In a lane one thing is done at
+    a time: urgent jobs first, the others in the order in which they came. A generator (*stream*) is stepped one
+    ``next()`` at a time, by turns with the jobs and other streams, so that a click is answered while a propagation
+    runs. A stream is at most 4 items ahead of the main thread.
 
     Callbacks are called from Qt's event loop on the thread that made the worker, the main thread, in the order in which
     the replies were made; never after `Ticket.cancel` or `close`. What a callback raises is treated like what the
@@ -41,7 +41,7 @@ class Worker:
         self.on_error = on_error or _to_hook
         self._mailbox = Mailbox()
         self._lanes: dict[Lane, LaneThread] = {
-            name: LaneThread(f"napari-medsam2-{name}", self._mailbox.post) for name in ("model", "io")
+            name: LaneThread(f"napari-medsam2-{name}", self._mailbox.post) for name in ("model", "io", "net")
         }
         self._closed = False
 
@@ -64,7 +64,7 @@ class Worker:
             Called with what it returned.
         failed : callable, optional
             Called with what it raised, out-of-memory errors of all kinds included; `on_error` by default.
-        lane : {"model", "io"}
+        lane : {"model", "io", "net"}
             Where it runs.
         urgent : bool
             Before all that waits and is not urgent.
@@ -104,7 +104,7 @@ class Worker:
             As for `submit`.
         cancelled : callable, optional
             Called once the generator was closed after `Ticket.cancel`.
-        lane : {"model", "io"}
+        lane : {"model", "io", "net"}
             Where it runs.
 
         Returns
@@ -128,7 +128,7 @@ class Worker:
         Returns
         -------
         bool
-            Whether both threads have ended. A thread that has not does so after its job.
+            Whether all threads have ended. A thread that has not does so after its job.
         """
         if not self._closed:
             self._closed = True

@@ -13,6 +13,8 @@ from napari_medsam2.widgets.object_table import ObjectTable
 from napari_medsam2.widgets.sections.parts import MAC, Section
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_medsam2.widgets.annotation import Annotation
     from napari_medsam2.widgets.board import Board
 
@@ -46,7 +48,7 @@ class ObjectsSection(Section):
         table.importing.connect(lambda: bench.attempt(self._import))
         self._dialog: ImportDialog | None = None
         self._picking: Any = None
-        board.events.opened.connect(self._refresh)
+        board.events.opened.connect(self._opened)
         board.events.changed.connect(self._refresh)
         board.events.moved.connect(self._refresh)
         self._refresh()
@@ -56,9 +58,13 @@ class ObjectsSection(Section):
         self._pick(False)
         if self._dialog is not None:
             self._dialog.close()
-        self._board.events.opened.disconnect(self._refresh)
+        self._board.events.opened.disconnect(self._opened)
         self._board.events.changed.disconnect(self._refresh)
         self._board.events.moved.disconnect(self._refresh)
+
+    def _opened(self) -> None:
+        self._pick(False)
+        self._refresh()
 
     def _refresh(self, _: object = None) -> None:
         annotation, ledger = self._board.annotation, self._board.ledger
@@ -88,8 +94,10 @@ class ObjectsSection(Section):
             annotation.operations.mend(labels, what, smallest)
 
     def _largest(self, annotation: Annotation, label: int) -> None:
+        # An object that has just come may not be in the ledger yet.
+        self._board.flush()
         ledger = self._board.ledger
-        if ledger is not None:
+        if ledger is not None and label in annotation.session.objects:
             annotation.select(label)
             annotation.show(int(np.argmax(ledger.areas(label))))
 
@@ -100,15 +108,22 @@ class ObjectsSection(Section):
             callbacks.remove(self._picking)
         self._picking = None
         annotation = self._board.annotation
+        if annotation is not None:
+            annotation.tools.paused = False
         if not on or annotation is None:
             self.table.set_picking(False)
             return
+        if annotation.tools.tool in ("paint", "erase"):
+            annotation.tools.choose("prompt")
         annotation.tools.paused = True
 
-        def pick(_: Any, event: Any) -> None:
-            if event.button == 1:
+        def pick(_: Any, event: Any) -> Iterator[None]:
+            if event.button == 1 and annotation is self._board.annotation:
                 self._board.bench.attempt(lambda: annotation.pick(event.position))
-            annotation.tools.paused = False
+            # The layer below gets the same press after this; it must not take it for a prompt.
+            yield
+            while event.type == "mouse_move":
+                yield
             self._pick(False)
 
         self._picking = pick

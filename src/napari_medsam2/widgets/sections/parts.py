@@ -6,14 +6,23 @@ import sys
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_medsam2.widgets.actions import ACTIONS, key_text, tooltip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MAC", "Section", "action_button", "elided", "row"]
+__all__ = ["MAC", "Section", "action_button", "elided", "row", "set_progress"]
 
 MAC = sys.platform == "darwin"
 
@@ -68,6 +77,17 @@ def row(*widgets: QWidget, stretch: int = -1) -> QWidget:
     for number, widget in enumerate(widgets):
         line.addWidget(widget, 1 if number == stretch else 0)
     return holder
+
+
+def set_progress(bar: QProgressBar, done: int, total: int) -> None:
+    """Move a progress bar; it is drawn with the next frame.
+
+    Qt's ``setValue`` repaints the bar at once, and with it the whole window, canvas included.
+    """
+    bar.setUpdatesEnabled(False)
+    bar.setRange(0, total)
+    bar.setValue(done)
+    bar.setUpdatesEnabled(True)
 
 
 class _Elided(QLabel):

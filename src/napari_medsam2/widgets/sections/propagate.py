@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QProgressBar, QSpinBox,
 
 from napari_medsam2.widgets.actions import tooltip
 from napari_medsam2.widgets.running import Progress, Reach
-from napari_medsam2.widgets.sections.parts import MAC, Section, action_button, row
+from napari_medsam2.widgets.sections.parts import MAC, Section, action_button, row, set_progress
 
 if TYPE_CHECKING:
     from napari_medsam2.widgets.workbench import Workbench
@@ -103,11 +103,10 @@ class PropagateSection(Section):
         self.idle.setVisible(not busy)
         if progress is None:
             return
-        self.bar.setRange(0, progress.total)
-        self.bar.setValue(progress.done)
         left = "" if progress.remaining is None else f", {_time(progress.remaining)} left"
         self.bar.setFormat(f"{progress.done} of {progress.total}{left}")
         self.bar.setToolTip(tooltip("stop", MAC) + " [Esc]")
+        set_progress(self.bar, progress.done, progress.total)
 
 
 def _time(seconds: float) -> str:

@@ -1,0 +1,77 @@
+"""A dock in a real viewer, driven by hand, with a model that is none: what the tests of robustness share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tests.dummy import DummyBackend
+from tests.widgets.driving import wait_until
+
+from napari_medsam2.widgets.dock import MedSam2Dock
+
+if TYPE_CHECKING:
+    import pytest
+
+    from napari_medsam2.backend.protocol import Backend
+    from napari_medsam2.widgets.annotation import Annotation
+
+__all__ = ["Patch", "begin", "fast_model", "hear", "open_dock", "settle"]
+
+
+class Patch:
+    """A bright rectangle, of no symmetry with the image around it, and where its middle is."""
+
+    def __init__(self, shape: tuple[int, int], top: int, left: int, height: int, width: int) -> None:
+        self.mask = np.zeros(shape, bool)
+        self.mask[top : top + height, left : left + width] = True
+        self.middle = top + (height - 1) / 2, left + (width - 1) / 2
+
+    def picture(self, dtype: Any = np.uint8, dark: float = 20, bright: float = 200) -> np.ndarray:
+        """The image of it."""
+        return np.where(self.mask, bright, dark).astype(dtype)
+
+    def overlap(self, mask: np.ndarray) -> float:
+        """IoU with a mask of the same shape, or of a larger one that begins at the same corner."""
+        here = np.zeros(mask.shape, bool)
+        here[: self.mask.shape[0], : self.mask.shape[1]] = self.mask
+        return float((here & mask).sum() / max(1, (here | mask).sum()))
+
+
+def fast_model(monkeypatch: pytest.MonkeyPatch, backend: Backend | None = None, side: int = 48) -> None:
+    """Let every dock load a model that is there at once."""
+    chosen = backend or DummyBackend(side=side)
+    monkeypatch.setattr("napari_medsam2.backend.load_backend", lambda *_, **__: chosen)
+
+
+def open_dock(viewer: Any) -> MedSam2Dock:
+    """Add a dock, and wait for its model. `MedSam2Dock.shut` ends it."""
+    dock = MedSam2Dock(viewer)
+    viewer.window.add_dock_widget(dock, name="Medical SAM 2", area="right")
+    wait_until(lambda: dock.bench.backend.loaded)
+    return dock
+
+
+def begin(dock: MedSam2Dock) -> Annotation:
+    """Press Annotate."""
+    dock.image.start.click()
+    annotation = dock.bench.annotation
+    assert annotation is not None
+    settle(annotation)
+    return annotation
+
+
+def settle(annotation: Annotation, seconds: float = 60) -> None:
+    """Wait until the model has answered everything."""
+    wait_until(lambda: not annotation.prompting.busy and not annotation.running.busy, seconds)
+
+
+def hear(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collect what is said in notifications; an error with a traceback is one that begins with its type."""
+    said: list[str] = []
+    monkeypatch.setattr("napari.utils.notifications.show_warning", said.append)
+    monkeypatch.setattr(
+        "napari.utils.notifications.notification_manager.receive_error",
+        lambda kind, value, traceback: said.append(f"{kind.__name__}: {value}"),
+    )
+    return said

@@ -1,0 +1,44 @@
+"""Hundreds of random actions end in no exception, and with everything in step."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.widgets.docking import fast_model, hear
+from tests.widgets.monkey import Monkey, SlowDummy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_COUNT = int(os.environ.get("MONKEY_ACTIONS", "500"))
+_SEEDS = [int(seed) for seed in os.environ.get("MONKEY_SEEDS", "1").split(",")]
+
+
+@pytest.mark.slow
+# Of napari, for polygons that are shown in 3-D.
+@pytest.mark.filterwarnings("ignore:invalid value encountered in divide:RuntimeWarning")
+@pytest.mark.parametrize("seed", _SEEDS)
+def test_random_actions(
+    make_napari_viewer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, qtbot: Any, seed: int
+) -> None:
+    fast_model(monkeypatch, SlowDummy(side=24))
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(760, 560)
+    monkey = Monkey(viewer, seed, qtbot.capture_exceptions, hear(monkeypatch))
+    try:
+        for number in range(1, _COUNT + 1):
+            monkey.act()
+            if number % 25 == 0:
+                monkey.check()
+            if number % 150 == 0:
+                monkey.compare()
+        monkey.check()
+    except BaseException:
+        print(f"seed {seed}, action {len(monkey.done)}; the last ones were:", *monkey.done[-40:], sep="\n  ")  # noqa: T201
+        raise
+    finally:
+        monkey.end()
+    assert monkey.checked > _COUNT // 100
+    assert monkey.compared
