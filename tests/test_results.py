@@ -161,3 +161,13 @@ def test_lazy_labels_draw_only_what_is_asked_for() -> None:
         lazy[100]
     with pytest.raises(IndexError, match="too many indices"):
         lazy[0, 0, 0, 0]
+
+
+def test_prompted_masks_are_kept_exactly_and_propagated_ones_to_the_pixel() -> None:
+    """Clicks go on from a prompted mask's logits, so they must not be made coarse."""
+    logits = np.random.default_rng(0).normal(0, 6, (30, 30)).astype(np.float32)
+    for source, exact in (("prompt", True), ("propagated", False)):
+        one = ObjectResult.from_logits(1, 0, (30, 30), (0, 0, logits), 0.9, 0.9, source, None)  # type: ignore[arg-type]
+        back = PackedResult.of(one).unpack()
+        assert np.array_equal(back.logits, one.logits) == exact
+        np.testing.assert_array_equal(back.mask, one.mask)

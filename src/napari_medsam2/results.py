@@ -224,7 +224,7 @@ class SliceResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedResult:
-    """An `ObjectResult` as it is kept: its logits coarser and compressed; its mask is the same to the pixel.
+    """An `ObjectResult` as it is kept: logits compressed, and coarser where it was propagated; the mask is the same.
 
     Parameters
     ----------
@@ -247,7 +247,9 @@ class PackedResult:
     def of(cls, result: ObjectResult) -> PackedResult:
         """Compress a result. What was unpacked before comes back with the same bits."""
         h, w = result.logits.shape
-        data = zlib.compress(compact(result.logits).tobytes())
+        # Clicks refine a prompted mask from its logits: made coarse, they need twice as many clicks.
+        kept = compact(result.logits) if result.source == "propagated" else result.logits
+        data = zlib.compress(np.ascontiguousarray(kept).tobytes())
         return cls(replace(result, logits=_nothing(), read=()), data, (int(h), int(w)), pack_members(result.read))
 
     @property
