@@ -108,7 +108,9 @@ def stack(folder: Path | None, sample: str = "nuclei-3d") -> str:
     stage.key("Shift+G")
     stage.rest()
     stage.shot("stack-11-corrected")
-    stage.key(".")
+    for _ in range(3):
+        # Prompted slices read no memories; beyond them the walk does.
+        stage.key(".")
     stage.key("P")
     stage.tab("Memory bank")
     stage.rest(1.0)

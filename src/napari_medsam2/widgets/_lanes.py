@@ -303,8 +303,10 @@ class Mailbox(QObject):
     def shut(self) -> None:
         self._open = False
         self._replies.clear()
-        self._again.stop()
-        self.deleteLater()
+        # Where the window is gone already, Qt's half is too.
+        with contextlib.suppress(RuntimeError):
+            self._again.stop()
+            self.deleteLater()
 
     def _hand_over(self) -> None:
         self._told = False
