@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,19 @@ if TYPE_CHECKING:
 
     from napari_medsam2.results import ObjectResult
 
-__all__ = ["Frame", "colour", "dashed_box", "dot", "font", "label_map", "outlines", "picture", "tint"]
+__all__ = [
+    "Frame",
+    "colour",
+    "colour_of",
+    "dashed_box",
+    "dot",
+    "font",
+    "hex_of",
+    "label_map",
+    "outlines",
+    "picture",
+    "tint",
+]
 
 Colour = tuple[int, int, int]
 
@@ -68,6 +81,23 @@ def colour(number: int, bright: bool = False) -> Colour:
         chroma -= 0.005
     red, green, blue = (round(255 * min(max(v, 0.0), 1.0)) for v in rgb)
     return red, green, blue
+
+
+@cache
+def _palette(number: int) -> Colour:
+    return colour(number)
+
+
+def colour_of(label: int) -> Colour:
+    """Return the RGB colour of an object that has none of its own, wherever it is shown or written."""
+    # Neighbouring numbers differ most; after some hundred no eye tells colours apart anyway.
+    return _palette((label - 1) % 512)
+
+
+def hex_of(rgb: Colour) -> str:
+    """Write a colour as ``"#rrggbb"``."""
+    red, green, blue = rgb
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def _oklab(lightness: float, a: float, b: float) -> list[float]:

@@ -285,13 +285,6 @@ def _decode_read(rows: Any) -> tuple[Read, ...]:
     return tuple(out)
 
 
-def _decode_memory(read: _Reader) -> str:
-    value = read.row.get("is")
-    if value not in get_args(Wish):
-        raise ValueError(f"{value!r} is no wish for a memory")
-    return str(value)
-
-
 def _decode_prediction(read: _Reader) -> Prediction:
     import torch
 
@@ -325,11 +318,19 @@ def _floats(blob: Blob, count: int) -> np.ndarray:
     return array
 
 
-def _decode_mark(read: _Reader) -> str:
+def _one_of(read: _Reader, words: tuple[str, ...], what: str) -> str:
     value = read.row.get("is")
-    if value not in get_args(Mark):
-        raise ValueError(f"{value!r} is no mark")
+    if value not in words:
+        raise ValueError(f"{value!r} is no {what}")
     return str(value)
+
+
+def _decode_mark(read: _Reader) -> str:
+    return _one_of(read, get_args(Mark), "mark")
+
+
+def _decode_memory(read: _Reader) -> str:
+    return _one_of(read, get_args(Wish), "wish for a memory")
 
 
 def _decode_pending(read: _Reader) -> bool:

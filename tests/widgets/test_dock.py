@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from tests.widgets.docking import fast_model, hear, open_dock, settle
 from tests.widgets.driving import click, drag, key, wait_until
-
-from napari_medsam2.widgets.dock import MedSam2Dock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from napari_medsam2.backend.protocol import Backend
     from napari_medsam2.widgets.annotation import Annotation
+    from napari_medsam2.widgets.dock import MedSam2Dock
 
 SCALE = (2.0, 0.5, 0.5)
 TOP = {1: (20, 20), 2: (20, 60)}
@@ -34,14 +34,12 @@ def dock(
     make_napari_viewer: Callable[..., Any], backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[MedSam2Dock]:
     # The model that all tests share, instead of one a test.
-    monkeypatch.setattr("napari_medsam2.backend.load_backend", lambda *_, **__: backend)
+    fast_model(monkeypatch, backend)
     viewer = make_napari_viewer(show=True)
     viewer.window.resize(1200, 800)
     viewer.add_image(image(), name="cells", scale=SCALE, contrast_limits=(0, 255))
     viewer.dims.set_current_step(0, 5)
-    dock = MedSam2Dock(viewer)
-    viewer.window.add_dock_widget(dock, name="Medical SAM 2", area="right")
-    wait_until(lambda: dock.bench.backend.loaded)
+    dock = open_dock(viewer)
     yield dock
     dock.shut()
 
@@ -55,10 +53,6 @@ def begin(dock: MedSam2Dock) -> Annotation:
     assert dock.bench.annotation is not None
     wait_until(lambda: dock.bench.viewer.layers.selection.active is dock.bench.annotation.prompts.points)  # type: ignore[union-attr]
     return dock.bench.annotation
-
-
-def settle(annotation: Annotation) -> None:
-    wait_until(lambda: not annotation.prompting.busy and not annotation.running.busy, 60)
 
 
 def is_square(mask: np.ndarray, label: int = 1) -> bool:
@@ -345,6 +339,4 @@ def test_finishing_leaves_the_image_alone(dock: MedSam2Dock) -> None:
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is said in notifications."""
-    said: list[str] = []
-    monkeypatch.setattr("napari.utils.notifications.show_warning", lambda text: said.append(text))
-    return said
+    return hear(monkeypatch)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.widgets.docking import settle
 from tests.widgets.driving import click, key, wait_until
-from tests.widgets.test_dock import begin, dock, settle, world
+from tests.widgets.test_dock import begin, dock, world
 
 from napari_medsam2.widgets.panels import BankPanel, ReviewPanel
 

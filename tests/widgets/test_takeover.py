@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+from tests.widgets.docking import settle
 from tests.widgets.driving import click, drag, key, wait_until
-from tests.widgets.test_dock import SIDE, TOP, begin, dock, is_square, notes, settle, world
+from tests.widgets.test_dock import SIDE, TOP, begin, dock, is_square, notes, world
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.importing import LabelFile

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from napari_medsam2._canvas import colour
+from napari_medsam2._canvas import colour_of, hex_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -89,13 +88,7 @@ class ObjectEntry:
     @property
     def hex(self) -> str:
         """The colour as ``#rrggbb``; grey where there is none."""
-        red, green, blue = self.color or (128, 128, 128)
-        return f"#{red:02x}{green:02x}{blue:02x}"
-
-
-@cache
-def _palette(number: int) -> Color:
-    return colour(number)
+        return hex_of(self.color or (128, 128, 128))
 
 
 def entries(session: LabelSource) -> dict[int, ObjectEntry]:
@@ -103,8 +96,7 @@ def entries(session: LabelSource) -> dict[int, ObjectEntry]:
     out = {}
     for label, info in sorted(session.objects.items()):
         own = parse_color(getattr(info, "color", None))
-        # Neighbouring numbers differ most; after some hundred no eye tells colours apart anyway.
-        color = _palette((label - 1) % 512) if own is None else own
+        color = colour_of(label) if own is None else own
         # Control characters have no place in XML.
         name = re.sub(r"[\x00-\x1f\x7f]+", " ", info.name)
         out[label] = ObjectEntry(label, name, color)

@@ -337,9 +337,9 @@ class Annotation:
         return replace(reach, labels=tuple(chosen))
 
     def _answered(self, label: int, index: int) -> None:
-        result = self.session.results.get(label, index)
-        if result is not None:
-            self.say(f"{self.session.objects[label].name}, slice {index}: confidence {result.confidence:.2f}")
+        packed = self.session.results.packed(label, index)
+        if packed is not None:
+            self.say(f"{self.session.objects[label].name}, slice {index}: confidence {packed.bare.confidence:.2f}")
 
     def _painted(self, painted: Mapping[int, Mapping[int, np.ndarray]]) -> None:
         try:

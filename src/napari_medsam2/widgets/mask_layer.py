@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_medsam2._canvas import colour
+from napari_medsam2._canvas import colour_of, hex_of
 from napari_medsam2.widgets.painting import masks_painted
 from napari_medsam2.widgets.shown_labels import ShownLabels
 
@@ -92,10 +92,7 @@ class MaskLayer:
     def color_of(self, label: int) -> str:
         """An object's colour, ``"#rrggbb"``: its own, or the one that exports give it as well."""
         info = self._session.objects.get(label)
-        if info is not None and info.color:
-            return info.color
-        red, green, blue = colour((label - 1) % 512)
-        return f"#{red:02x}{green:02x}{blue:02x}"
+        return info.color if info is not None and info.color else hex_of(colour_of(label))
 
     def hide(self, label: int, hidden: bool) -> None:
         """Show an object or not."""

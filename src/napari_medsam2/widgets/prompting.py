@@ -82,9 +82,9 @@ class Prompting:
 
     def points(self, label: int, index: int, points: list[tuple[float, float]], labels: list[int]) -> None:
         """Say that points belong to an object (1) or not (0)."""
-        last = self._waiting[-1] if self._waiting else None
+        last = self._last("points", label, index)
         row = self._layers.wait(label, index, points, labels)
-        if last is not None and last.kind == "points" and (last.label, last.index) == (label, index):
+        if last is not None:
             last.points += points
             last.labels += labels
             last.drawn.append(row)
@@ -101,9 +101,9 @@ class Prompting:
 
     def box(self, label: int, index: int, box: Box) -> None:
         """Put a box around an object."""
-        last = self._waiting[-1] if self._waiting else None
+        last = self._last("box", label, index)
         row = self._layers.wait(label, index, box=box)
-        if last is not None and last.kind == "box" and (last.label, last.index) == (label, index):
+        if last is not None:
             for old in last.drawn:
                 self._layers.settle(old)
             last.box, last.drawn = box, [row]
@@ -113,8 +113,8 @@ class Prompting:
 
     def content(self, label: int, index: int, content: SlicePrompt) -> None:
         """Put prompts in place of what was said: something was moved, or deleted."""
-        last = self._waiting[-1] if self._waiting else None
-        if last is not None and last.kind == "content" and (last.label, last.index) == (label, index):
+        last = self._last("content", label, index)
+        if last is not None:
             last.content = content
         else:
             self._waiting.append(_Intent("content", label, index, content=content))
@@ -215,6 +215,12 @@ class Prompting:
 
     def _steps(self) -> int:
         return sum(not step.undone for step in self._session.history)
+
+    def _last(self, kind: str, label: int, index: int) -> _Intent | None:
+        """What was said last, if it still waits and is of this kind, object and slice: more of it joins it."""
+        last = self._waiting[-1] if self._waiting else None
+        same = last is not None and (last.kind, last.label, last.index) == (kind, label, index)
+        return last if same else None
 
     def _next(self) -> None:
         while self._asked is None and self._waiting:

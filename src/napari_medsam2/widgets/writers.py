@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_medsam2._canvas import hex_of
 from napari_medsam2.errors import InputError
 from napari_medsam2.reading.axes import CHANNEL, parse_axes
 from napari_medsam2.stack import ImageStack
@@ -157,6 +158,6 @@ def _objects(labels: list[int], said: Mapping[str, Any], colormap: Any) -> dict[
         color = None
         if colormap is not None:
             red, green, blue = (round(float(value) * 255) for value in np.ravel(colormap.map(label))[:3])
-            color = f"#{red:02x}{green:02x}{blue:02x}"
+            color = hex_of((red, green, blue))
         out[label] = ObjectInfo(label, name, color)
     return out
