@@ -5,8 +5,9 @@ Run: ``python -m benchmarks.policies ../shared/data [--sizes 2 4 8 16] [--object
 Three seeds each. In a stack a seed says on which slice each object gets its box: its largest, or one of those with at
 least half of its largest area. In a collection it says which image's mask is given and in what order the others come;
 nothing of a stack's or a collection's end can be known from its beginning, so the order matters to a bank. Two
-collections more are mixed: the images of two cases in one, a mask given on one image of each. The default policy and
-size are those that are best here.
+collections more are mixed ("+"): the images of two cases in one, a mask given on one image of each; and two have
+strangers ("among"): the mask is given on an image of the first case only, whose images alone are judged, and what the
+model makes of the others can spoil the bank. The default policy and size are those that are best here.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import numpy as np
 from benchmarks._machine import machine
 from napari_medsam2 import AnnotationSession, ImageStack, load_backend
 from napari_medsam2.evaluation import find_cases, load_case
-from napari_medsam2.evaluation.cases import Case, Target
 from napari_medsam2.evaluation.judging import judge_objects
 from napari_medsam2.geometry import tight_box
 from napari_medsam2.memory import BankConfig
@@ -31,6 +31,7 @@ from napari_medsam2.metrics import dice
 
 if TYPE_CHECKING:
     from napari_medsam2.backend.protocol import Backend
+    from napari_medsam2.evaluation.cases import Case, Target
 
 POLICIES = ("self-sorting", "released", "fifo")
 SEEDS = (0, 1, 2)
@@ -40,7 +41,8 @@ def on_stack(case: Case, backend: Backend, bank: BankConfig, seed: int, most: in
     """Mean 3-D Dice of up to ``most`` objects, evenly chosen, one box each."""
     rng = np.random.default_rng(seed)
     targets = case.targets()
-    targets = tuple(targets[i] for i in np.unique(np.linspace(0, len(targets) - 1, min(most, len(targets))).astype(int)))
+    chosen = np.unique(np.linspace(0, len(targets) - 1, min(most, len(targets))).astype(int))
+    targets = tuple(targets[i] for i in chosen)
     session = AnnotationSession(case.stack, backend=backend, memory=bank, kind="stack")
     objects: dict[int, Target] = {}
     for target in targets:
@@ -55,12 +57,15 @@ def on_stack(case: Case, backend: Backend, bank: BankConfig, seed: int, most: in
     return float(np.mean([j.dice for j in judge_objects(case, session, objects).values()]))
 
 
-def on_collection(cases: tuple[Case, ...], backend: Backend, bank: BankConfig, seed: int) -> float:
-    """Mean Dice of the foreground on all images but the given: one of each case; the images come in a drawn order."""
+def on_collection(cases: tuple[Case, ...], known: int, backend: Backend, bank: BankConfig, seed: int) -> float:
+    """Mean Dice of the foreground on the images of the first ``known`` cases but the given one of each.
+
+    The images come in a drawn order.
+    """
     rng = np.random.default_rng([seed, len(cases)])
     pictures = [(case, i) for case in cases for i in range(len(case.stack))]
     order = [pictures[i] for i in rng.permutation(len(pictures))]
-    given = {next(at for at, (owner, _) in enumerate(order) if owner is case) for case in cases}
+    given = {next(at for at, (owner, _) in enumerate(order) if owner is case) for case in cases[:known]}
     stack = ImageStack([np.asarray(case.stack.raw(i)) for case, i in order])
     session = AnnotationSession(stack, backend=backend, memory=bank, kind="collection")
     label = session.add_object()
@@ -74,7 +79,7 @@ def on_collection(cases: tuple[Case, ...], backend: Backend, bank: BankConfig, s
             [
                 dice(session.slice_labels(at) == label, case.labels(i) != 0)
                 for at, (case, i) in enumerate(order)
-                if at not in given
+                if at not in given and case in cases[:known]
             ]
         )
     )
@@ -94,12 +99,15 @@ def main() -> None:
     cases = [load_case(folder) for folder in find_cases(given.folders)]
     cases = [case for case in cases if len(case.stack) > 1]
     piles = [case for case in cases if case.kind == "collection"]
-    work: list[tuple[Case, ...]] = [(case,) for case in cases] + [(piles[0], p) for p in piles[1:]]
+    # Each work is its name, its cases, and on how many of them a mask is given.
+    work: list[tuple[str, tuple[Case, ...], int]] = [(case.name, (case,), 1) for case in cases]
+    for other in piles[1:]:
+        work.append((f"{piles[0].name} + {other.name}", (piles[0], other), 2))
+        work.append((f"{piles[0].name} among {other.name}", (piles[0], other), 1))
     print(machine())
-    print(f"{'case':<44}{'policy':<14}{'size':>5}{'Dice':>8}   by seed                 seconds")
+    print(f"{'case':<48}{'policy':<14}{'size':>5}{'Dice':>8}   by seed                 seconds")
     rows = []
-    for some in work:
-        name = " + ".join(case.name for case in some)
+    for name, some, known in work:
         if given.only not in name:
             continue
         for policy, size in product(POLICIES, given.sizes):
@@ -108,13 +116,13 @@ def main() -> None:
             scores = [
                 on_stack(some[0], backend, bank, seed, given.objects)
                 if some[0].kind == "stack"
-                else on_collection(some, backend, bank, seed)
+                else on_collection(some, known, backend, bank, seed)
                 for seed in SEEDS
             ]
             seconds = time.perf_counter() - began
             rows.append({"case": name, "policy": policy, "size": size, "dice": scores})
             said = " ".join(f"{s:.3f}" for s in scores)
-            print(f"{name:<44}{policy:<14}{size:>5}{np.mean(scores):>8.3f}   {said:<22}{seconds:>9.1f}", flush=True)
+            print(f"{name:<48}{policy:<14}{size:>5}{np.mean(scores):>8.3f}   {said:<22}{seconds:>9.1f}", flush=True)
     if given.json is not None:
         given.json.write_text(json.dumps(rows, indent=1))
 
