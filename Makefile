@@ -127,7 +127,7 @@ SPACE := $(COMMA:,= )
 $(NAPARI_ELSE): WANTED := napari==$(SMOKE_NAPARI)
 $(PYQT_ELSE): WANTED := PyQt6==$(SMOKE_PYQT) $(SMOKE_PYQT_PARTS)
 $(NAPARI_ELSE) $(PYQT_ELSE): | $(VENV)/.ready-all
-	@rm -rf $@ $@.part
+	@rm -rf $@ $@.part; mkdir -p $(@D)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target $@.part $(WANTED) >$@.log 2>&1 \
 	  || { echo "make: $(WANTED) is not to be had from the package index; see $@.log, or set another version in the Makefile" >&2; exit 2; }
 	@mv $@.part $@
