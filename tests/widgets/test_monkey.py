@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 from qtpy.QtWidgets import QApplication
 from tests.widgets.docking import fast_model, hear

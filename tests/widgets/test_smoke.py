@@ -53,7 +53,7 @@ def opened(make_napari_viewer: Callable[..., Any]) -> Iterator[Callable[[], tupl
 def laid_out(viewer: Any) -> None:
     """Wait until the image stays where it is: panels have come, and take some of the canvas."""
     begun = time.monotonic()
-    camera, canvas = viewer.camera, viewer.window._qt_viewer.canvas.native
+    camera, canvas = viewer.scene.camera, viewer.window._qt_viewer.canvas.native
     last, since = (0.0, 0), begun
     while (now := time.monotonic()) - since < 0.5:
         assert now - begun < 30
@@ -66,7 +66,7 @@ def laid_out(viewer: Any) -> None:
 def test_the_versions_are_those_that_are_asked_for() -> None:
     if "SMOKE_NAPARI" not in os.environ:
         pytest.skip("`make smoke` says which versions it wants")
-    binding = qtpy.PYSIDE_VERSION if qtpy.PYSIDE6 else qtpy.PYQT_VERSION
+    binding = getattr(qtpy, "PYSIDE_VERSION", None) or getattr(qtpy, "PYQT_VERSION", None)
     wanted = os.environ["SMOKE_NAPARI"], os.environ["QT_API"], os.environ["SMOKE_QT"]
     assert (napari.__version__, qtpy.API_NAME.lower(), binding) == wanted
 
@@ -124,6 +124,7 @@ def test_from_the_sample_to_the_reopened_session(
     assert annotation.session.folder == folder
     labels = np.array([annotation.session.slice_labels(i) for i in range(len(shown))])
     dock.board.flush()
+    assert dock.board.ledger is not None
     assert [row.slices for row in dock.board.ledger.object_rows(dock.board.color_of)] == [
         np.count_nonzero(labels.any((1, 2)))
     ]
