@@ -9,8 +9,8 @@ from tests.dummy import DummyBackend, squares, stack_of_squares
 from tests.saving import annotate
 
 from napari_medsam2 import AnnotationSession, ImageStack, InputError, ObjectResult
-from napari_medsam2.results import PackedResult
 from napari_medsam2.replay import replay
+from napari_medsam2.results import PackedResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
