@@ -115,7 +115,7 @@ def test_the_model_thinks_while_the_button_is_down(
     settle(annotation)
     assert len(asked) == before, "the answer was there"
     assert is_square(annotation.session.slice_labels(5) == 1)
-    assert annotation.session.prompts[1, 5].points.tolist() == [[28, 28]]
+    np.testing.assert_allclose(annotation.session.prompts[1, 5].points, [[28, 28]], atol=0.1)
 
 
 def test_a_press_that_becomes_a_box_says_nothing_but_the_box(dock: MedSam2Dock) -> None:

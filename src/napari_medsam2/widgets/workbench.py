@@ -179,7 +179,9 @@ class Workbench:
         self.keeper.begin(annotation)
         return annotation
 
-    def finish(self, then: Callable[[], None] | None = None, failed: Callable[[Exception], None] | None = None) -> None:
+    def finish(
+        self, then: Callable[[], object] | None = None, failed: Callable[[Exception], object] | None = None
+    ) -> None:
         """Close what is annotated; its layers go, what was done is saved.
 
         That is so when this returns, but where the image has to be read first, which a thread does. If it cannot be
