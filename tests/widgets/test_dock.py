@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication
+from tests.widgets import driving
 from tests.widgets.docking import fast_model, hear, open_dock, settle
-from tests.widgets.driving import click, drag, key, wait_until
+from tests.widgets.driving import click, drag, hover, key, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,6 +73,79 @@ def test_annotating_adds_layers_that_lie_where_the_image_lies(dock: MedSam2Dock)
         np.testing.assert_allclose(layer.scale, SCALE)
     assert annotation.masks.layer.data.shape == (12, 96, 96)
     assert dock.image.start.text() == "Finish"
+
+
+def _press(dock: MedSam2Dock, kind: QEvent.Type, y: float, x: float) -> None:
+    driving._mouse(dock.bench.viewer, kind, world(dock, y, x), (), "left", kind != QEvent.Type.MouseButtonRelease)
+    QApplication.processEvents()
+
+
+def _asked_of(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    asked: list[int] = []
+    decode = backend.decode
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        asked.append(1)
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr(backend, "decode", counted)
+    return asked
+
+
+def _until_idle(dock: MedSam2Dock) -> None:
+    """What was asked before an urgent job is answered when it is done."""
+    done: list[None] = []
+    dock.bench.worker.submit(lambda: None, done.append, urgent=True)
+    wait_until(lambda: bool(done), 60)
+
+
+def test_the_model_thinks_while_the_button_is_down(
+    dock: MedSam2Dock, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = _asked_of(backend, monkeypatch)
+    annotation = begin(dock)
+    hover(dock.bench.viewer, world(dock, 28, 28))
+    _press(dock, QEvent.Type.MouseButtonPress, 28, 28)
+    _until_idle(dock)
+    assert asked
+    assert not annotation.session.prompts, "nothing is said yet"
+    assert not annotation.session.slice_labels(5).any()
+    before = len(asked)
+    _press(dock, QEvent.Type.MouseButtonRelease, 28, 28)
+    settle(annotation)
+    assert len(asked) == before, "the answer was there"
+    assert is_square(annotation.session.slice_labels(5) == 1)
+    np.testing.assert_allclose(annotation.session.prompts[1, 5].points, [[28, 28]], atol=0.1)
+
+
+def test_a_press_that_becomes_a_box_says_nothing_but_the_box(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    drag(dock.bench.viewer, [world(dock, 18, 58), world(dock, 30, 70), world(dock, 37.5, 77.5)])
+    settle(annotation)
+    (said,) = annotation.session.prompts.values()
+    assert said.box is not None
+    assert len(said.points) == 0
+    assert is_square(annotation.session.slice_labels(5) == 1, 2)
+    annotation.undo()
+    assert not annotation.session.prompts
+
+
+def test_a_model_that_is_slow_is_not_asked_before_it_is_certain_what(
+    dock: MedSam2Dock, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = _asked_of(backend, monkeypatch)
+    annotation = begin(dock)
+    click(dock.bench.viewer, world(dock, 28, 28))
+    settle(annotation)
+    annotation.prompting._pace.seconds = 2.0
+    del asked[:]
+    _press(dock, QEvent.Type.MouseButtonPress, 30, 30)
+    _until_idle(dock)
+    assert not asked
+    _press(dock, QEvent.Type.MouseButtonRelease, 30, 30)
+    settle(annotation)
+    assert asked
+    assert len(annotation.session.prompts[1, 5].points) == 2
 
 
 def test_a_click_gives_the_mask_in_the_labels_layer(dock: MedSam2Dock) -> None:

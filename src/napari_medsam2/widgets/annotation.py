@@ -98,7 +98,7 @@ class Annotation:
         )  # fmt: skip
         session.events.slice_changed.connect(self._slice_changed)
         session.events.objects_changed.connect(self._objects_changed)
-        session.events.history_changed.connect(self.events.history.emit)
+        session.events.history_changed.connect(self._history_changed)
         viewer.dims.events.point.connect(self._moved)
         self.masks.layer.events.selected_label.connect(self._label_picked)
         self.prompts.came_back = self.events.layers.emit
@@ -306,7 +306,7 @@ class Annotation:
         events.point.disconnect(self._moved)
         self.session.events.slice_changed.disconnect(self._slice_changed)
         self.session.events.objects_changed.disconnect(self._objects_changed)
-        self.session.events.history_changed.disconnect(self.events.history.emit)
+        self.session.events.history_changed.disconnect(self._history_changed)
         self.masks.layer.events.selected_label.disconnect(self._label_picked)
         self.session.close()
         if layers:
@@ -361,9 +361,13 @@ class Annotation:
     def _slice_changed(self, index: int) -> None:
         self._queue, self._asking = None, False
         self.masks.refresh(index, self._index)
+        self.events.masks.emit(index)
+
+    def _history_changed(self) -> None:
+        # Once after all slices of a step, of which there may be hundreds.
         if not self.prompting.busy:
             self.prompts.refresh()
-        self.events.masks.emit(index)
+        self.events.history.emit()
 
     def _objects_changed(self) -> None:
         if self._label not in self.session.objects:

@@ -83,7 +83,7 @@ class MedSam2Dock(QWidget):
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(4, 4, 4, 4)
-        column.setSpacing(5)
+        column.setSpacing(4)
         for section in self.sections:
             column.addWidget(section)
         self.reopen = QPushButton("Show the closed panels again")

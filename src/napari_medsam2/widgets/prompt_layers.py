@@ -100,6 +100,7 @@ class PromptLayers:
             ndim=frame.spec.ndim,
             name=f"{self._name} prompts",
             size=9 * self._unit,
+            face_color=_COLORS[1],
             border_width=0.12,
             border_color="white",
             # Where there are no points napari draws one of size 0, which its own lower limit makes visible.
@@ -143,12 +144,11 @@ class PromptLayers:
     # -- session → layers ------------------------------------------------------------------------------------------
 
     def wait(self, label: int, index: int, points: Any = (), labels: Any = (), box: Box | None = None) -> object:
-        """Draw a prompt that is not answered yet; give back what `settle` takes."""
+        """Have `refresh` draw a prompt that is not answered yet; give back what `settle` takes."""
         row = _Waiting(
             (label, index), np.asarray(points, float).reshape(-1, 2), np.asarray(labels, int).reshape(-1), box
         )
         self._waiting.append(row)
-        self.refresh()
         return row
 
     def settle(self, row: object) -> None:
@@ -161,35 +161,44 @@ class PromptLayers:
         self._refresh_boxes()
 
     def _refresh_points(self) -> None:
+        found: list[tuple[Key, np.ndarray, np.ndarray]] = [
+            *((key, prompt.points, prompt.labels) for key, prompt in self._session.prompts.items()),
+            *((one.key, one.points, one.labels) for one in self._waiting),
+        ]
         rows: list[tuple[int, int, int]] = []
         places: list[np.ndarray] = []
-        for (label, index), prompt in self._session.prompts.items():
-            for (y, x), positive in zip(prompt.points, prompt.labels, strict=True):
+        # What waits comes right behind what its object has there: when it is answered nothing is drawn anew.
+        for (label, index), points, labels in sorted(found, key=lambda one: one[0]):
+            for (y, x), positive in zip(points, labels, strict=True):
                 rows.append((label, index, int(positive)))
                 places.append(self._frame.to_layer(index, y, x))
-        for one in self._waiting:
-            for (y, x), positive in zip(one.points, one.labels, strict=True):
-                rows.append((*one.key, int(positive)))
-                places.append(self._frame.to_layer(one.key[1], y, x))
         data = np.array(places).reshape(-1, self._frame.spec.ndim)
         if rows == self._rows and np.array_equal(data, self.points.data):
             return
         self._rows = rows
         with self._quiet():
-            self.points.selected_data = set()
+            if self.points.selected_data:
+                self.points.selected_data = set()
             self.points.data = data
             self._dress()
 
     def _dress(self) -> None:
-        """Colour and symbol say which points are positive."""
-        self.points.features = {
+        """Let colour and symbol say which points are positive; setting what is so already would take its time."""
+        points = self.points
+        points.features = {
             "object": np.array([row[0] for row in self._rows], int),
             "positive": np.array([row[2] for row in self._rows], int),
         }
-        if self._rows:
-            self.points.face_color = np.array([_rgba(_COLORS[row[2]]) for row in self._rows])
-            self.points.symbol = ["disc" if row[2] else "x" for row in self._rows]
-            self.points.size = 9 * self._unit
+        if not self._rows:
+            return
+        colors = np.array([_rgba(_COLORS[row[2]]) for row in self._rows])
+        if not np.allclose(points.face_color, colors):
+            points.face_color = colors
+        symbols = ["disc" if row[2] else "x" for row in self._rows]
+        if [str(symbol) for symbol in points.symbol] != symbols:
+            points.symbol = symbols
+        if not np.allclose(points.size, 9 * self._unit):
+            points.size = 9 * self._unit
 
     def _refresh_boxes(self) -> None:
         wanted: dict[Key, Box] = {k: p.box for k, p in self._session.prompts.items() if p.box is not None}
