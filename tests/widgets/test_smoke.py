@@ -121,7 +121,7 @@ def test_from_the_sample_to_the_reopened_session(
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(folder), ""))
     wait_until(lambda: annotation.session.folder is not None, 60)
     dock.save.keep.click()
-    assert annotation.session.folder == folder
+    wait_until(lambda: annotation.session.folder == folder, 60)
     labels = np.array([annotation.session.slice_labels(i) for i in range(len(shown))])
     dock.board.flush()
     assert dock.board.ledger is not None
@@ -129,6 +129,7 @@ def test_from_the_sample_to_the_reopened_session(
         np.count_nonzero(labels.any((1, 2)))
     ]
     dock.image.start.click()
+    wait_until(lambda: dock.bench.annotation is None, 60)
     assert {layer.name for layer in viewer.layers} == {image.name, reference.name}
     dock.shut()
 
@@ -141,6 +142,7 @@ def test_from_the_sample_to_the_reopened_session(
     np.testing.assert_array_equal(np.asarray(again.masks.layer.data), labels)
     assert again.session.can_undo
     dock.image.start.click()
+    wait_until(lambda: dock.bench.annotation is None, 60)
     with AnnotationSession.open(folder, backend=dock.bench.backend) as kept:
         assert [step.name for step in kept.history][-1].startswith("paint on slice")
     assert notes == []
