@@ -404,6 +404,76 @@ def test_a_locked_object_is_neither_prompted_nor_painted(dock: MedSam2Dock, note
     assert (after == 9).any()
 
 
+def test_napari_s_own_tools_do_not_prompt_a_locked_object(dock: MedSam2Dock, notes: list[str]) -> None:
+    annotation = begin(dock)
+    viewer = dock.bench.viewer
+    click(viewer, world(dock, 28, 28))
+    drag(viewer, [world(dock, 18, 18), world(dock, 38, 38)])
+    settle(annotation)
+    said, mask = annotation.session.prompts[1, 5], annotation.session.slice_labels(5)
+    annotation.lock(1, True)
+    points, boxes = annotation.prompts.points, annotation.prompts.boxes
+
+    def unchanged() -> None:
+        settle(annotation)
+        assert notes == ["Object 1 is locked; unlock it in the objects table first"]
+        notes.clear()
+        now = annotation.session.prompts[1, 5]
+        np.testing.assert_allclose(now.points, said.points)
+        assert now.box == said.box
+        assert len(annotation.session.prompts) == 1
+        np.testing.assert_array_equal(annotation.session.slice_labels(5), mask)
+        assert len(points.data) == len(boxes.data) == 1
+        np.testing.assert_allclose(points.data, [annotation.frame.to_layer(5, *said.points[0])])
+        np.testing.assert_allclose(boxes.data[0], annotation.prompts._rectangle(5, said.box))  # type: ignore[arg-type]
+
+    points.mode = "add"
+    click(viewer, world(dock, 60, 60))
+    unchanged()
+    points.mode = "select"
+    drag(viewer, [world(dock, 28, 28), world(dock, 28, 40), world(dock, 28, 67)])
+    unchanged()
+    points.selected_data = {0}
+    points.remove_selected()
+    unchanged()
+    viewer.layers.selection.active = boxes
+    boxes.mode = "add_rectangle"
+    drag(viewer, [world(dock, 50, 50), world(dock, 55, 60), world(dock, 70, 80)])
+    unchanged()
+    boxes.mode = "select"
+    drag(viewer, [world(dock, 24, 24), world(dock, 30, 40), world(dock, 50, 60)])
+    unchanged()
+    boxes.selected_data = {0}
+    boxes.remove_selected()
+    unchanged()
+    annotation.lock(1, False)
+    boxes.mode = "add_rectangle"
+    drag(viewer, [world(dock, 18, 58), world(dock, 30, 70), world(dock, 38, 78)])
+    settle(annotation)
+    assert notes == []
+    assert annotation.session.prompts[1, 5].box == pytest.approx((18, 58, 38, 78), abs=1.5)
+    assert len(boxes.data) == 1
+
+
+def test_what_napari_s_own_tools_put_outside_the_stack_goes_again(dock: MedSam2Dock, notes: list[str]) -> None:
+    annotation = begin(dock)
+    click(dock.bench.viewer, world(dock, 28, 28))
+    settle(annotation)
+    points, boxes = annotation.prompts.points, annotation.prompts.boxes
+    points.add((12, 30, 30))
+    boxes.add_rectangles(np.array([(-1, 4, 4), (-1, 4, 9), (-1, 9, 9), (-1, 9, 4)], float))
+    boxes.add_paths(np.array([(5, 4, 4), (6, 9, 9)], float))
+    settle(annotation)
+    assert len(notes) == 3
+    assert "outside" in notes[0]
+    assert "box lies on one slice" in notes[1]
+    assert (len(points.data), len(boxes.data)) == (1, 0)
+    assert list(annotation.session.prompts) == [(1, 5)]
+    points.add((6, 30, 30))
+    settle(annotation)
+    assert list(annotation.session.prompts) == [(1, 5), (1, 6)]
+
+
 def test_finishing_leaves_the_image_alone(dock: MedSam2Dock) -> None:
     begin(dock)
     dock.image.start.click()

@@ -88,7 +88,7 @@ class Annotation:
         self._asking = False
         name = image.name
         self.masks = MaskLayer(viewer, session, frame, f"{name} masks", self._painted)
-        self.prompts = PromptLayers(viewer, session, frame, name, self._edited, self.current)
+        self.prompts = PromptLayers(viewer, session, frame, name, self._edited, self.current, trouble)
         self.operations = Operations(session, worker, self.say, trouble)
         self.prompting = Prompting(session, self.prompts, worker, self._answered, trouble)
         self.running = Running(session, worker, self._progress, self.say, trouble)
@@ -131,10 +131,7 @@ class Annotation:
         """
         if self._label not in self.session.objects:
             self.new_object()
-        if self._label in self.masks.locked:
-            raise InputError(
-                f"{self.session.objects[self._label].name} is locked; unlock it in the objects table first"
-            )
+        self._check_unlocked(self._label)
         return self._label
 
     def select(self, label: int) -> None:
@@ -327,6 +324,10 @@ class Annotation:
         info = self.session.objects.get(self._label)
         return info.name if info else "nothing"
 
+    def _check_unlocked(self, label: int) -> None:
+        if label in self.masks.locked:
+            raise InputError(f"{self.session.objects[label].name} is locked; unlock it in the objects table first")
+
     def _unlocked(self, reach: Reach) -> Reach:
         if not self.masks.locked:
             return reach
@@ -354,6 +355,7 @@ class Annotation:
     def _edited(self, label: int, index: int, content: SlicePrompt) -> None:
         if label not in self.session.objects:
             label = self.current()
+        self._check_unlocked(label)
         self.prompting.content(label, index, content)
 
     def _slice_changed(self, index: int) -> None:
