@@ -23,7 +23,15 @@ QT_SCREEN := xvfb xauth
 QT_PACKAGES := libgl1 libegl1 libopengl0 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 \
   libxcb-shape0 libxcb-xinerama0 libdbus-1-3 libgl1-mesa-dri
 
-.PHONY: help run demo screenshots test lint evaluate benchmark train clean
+# The other pairs of napari and Qt that a smoke test runs under: what each has that the environment has not, from folders
+# that come before it on Python's path, so that nothing is installed twice.
+SMOKE_NAPARI := 0.10.0rc1
+SMOKE_PYQT := 6.11.0
+SMOKE_PYQT_PARTS := PyQt6-Qt6==6.11.2 PyQt6-sip==13.13.0
+NAPARI_ELSE := $(VENV)/else/napari-$(SMOKE_NAPARI)
+PYQT_ELSE := $(VENV)/else/PyQt6-$(SMOKE_PYQT)
+
+.PHONY: help run demo screenshots test smoke lint evaluate benchmark train clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,12 +48,32 @@ screenshots: $(VENV)/.ready-all | screen ## play the three uses in a window, pho
 demo: $(READY) ## segment the sample images, write labels, confidences and pictures into demo-output
 	@$(BIN)/python -m napari_medsam2.demo --output demo-output
 
-test: $(VENV)/.ready-all | screen ## ruff, mypy and all tests
+test: $(VENV)/.ready-all | screen ## ruff, mypy, the smoke test, and all tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	@if command -v xvfb-run >/dev/null; then run="xvfb-run -a"; else run="env QT_QPA_PLATFORM=offscreen"; fi; \
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} $$run $(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory smoke
+	$(PYTEST)
+
+# A screen where there is one to be had.
+PYTEST = @if command -v xvfb-run >/dev/null; then run="xvfb-run -a"; else run="env QT_QPA_PLATFORM=offscreen"; fi; \
+  OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} $$run $(BIN)/python -m pytest
+
+smoke: $(VENV)/.ready-all $(NAPARI_ELSE) $(PYQT_ELSE) | screen ## click, propagate, paint, save, reopen under the other pairs of napari and Qt
+	$(call SMOKE,$$($(BIN)/python -c 'import napari; print(napari.__version__)'),PyQt6,$(SMOKE_PYQT),$(PYQT_ELSE))
+	$(call SMOKE,$(SMOKE_NAPARI),PySide6,$$($(BIN)/python -c 'import PySide6; print(PySide6.__version__)'),$(NAPARI_ELSE))
+	$(call SMOKE,$(SMOKE_NAPARI),PyQt6,$(SMOKE_PYQT),$(NAPARI_ELSE) $(PYQT_ELSE))
+
+# napari's version, the binding, its version, folders. Only warnings about our own code are errors there: what others
+# warn of, in versions that they were not released with, is theirs.
+define SMOKE
+	@export SMOKE_NAPARI="$(1)" SMOKE_QT="$(3)" QT_API=$(shell echo $(2) | tr A-Z a-z); export PYTEST_QT_API=$$QT_API; \
+	echo "smoke test: napari $$SMOKE_NAPARI, $(2) $$SMOKE_QT"; \
+	run="xvfb-run -a"; command -v xvfb-run >/dev/null || run="env QT_QPA_PLATFORM=offscreen"; \
+	PYTHONPATH="$(subst $(SPACE),:,$(strip $(abspath $(4))))$${PYTHONPATH:+:$$PYTHONPATH}" OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} \
+	  $$run $(BIN)/python -m pytest -q --disable-warnings -p no:cacheprovider \
+	  -o filterwarnings=$$'default\nerror:::napari_medsam2' tests/widgets/test_smoke.py
+endef
 
 lint: $(VENV)/.ready-all ## ruff and mypy only
 	$(BIN)/ruff check
@@ -94,6 +122,15 @@ $(VENV)/.ready-all: pyproject.toml constraints.txt napari.yaml | $(VENV)/bin/pyt
 	$(call INSTALL,[all$(COMMA)test])
 
 COMMA := ,
+SPACE := $(COMMA:,= )
+
+$(NAPARI_ELSE): WANTED := napari==$(SMOKE_NAPARI)
+$(PYQT_ELSE): WANTED := PyQt6==$(SMOKE_PYQT) $(SMOKE_PYQT_PARTS)
+$(NAPARI_ELSE) $(PYQT_ELSE): | $(VENV)/.ready-all
+	@rm -rf $@ $@.part; mkdir -p $(@D)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target $@.part $(WANTED) >$@.log 2>&1 \
+	  || { echo "make: $(WANTED) is not to be had from the package index; see $@.log, or set another version in the Makefile" >&2; exit 2; }
+	@mv $@.part $@
 
 .PHONY: qt screen debian
 qt screen:

@@ -4,7 +4,8 @@ Run: ``python -m benchmarks.stalls [--slices 200] [--side 512] [--objects 3] [--
 ``xvfb-run -a``). A stack of noise with bright tubes is annotated with the embedded model: each tube is clicked, then
 all are propagated while the slider goes up and down. A stall is a time in which the event loop did not turn. Beside the
 time by the clock it is said how long the main thread had the processor, since on a busy machine it waits for it, and
-how much of that was spent in this package or in what it called.
+how much of that was spent in this package or in what it called. With ``--steps`` everything is done that concerns a
+whole stack at once: export, fill, smooth, merge, split, undo, labels that are taken over, save, finish, open.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks._machine import machine
+from benchmarks._steps import Step, carry_out
 from benchmarks._watch import Watch
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ class Measured:
         Masks that it gave.
     stalls : tuple of Stall
         All over 20 ms, during the propagation.
+    steps : tuple of Step
+        What was done to the whole stack afterwards.
     """
 
     opening: float
@@ -55,6 +59,7 @@ class Measured:
     propagation: float
     slices: int
     stalls: tuple[Stall, ...]
+    steps: tuple[Step, ...] = ()
 
     @property
     def worst(self) -> float:
@@ -75,7 +80,9 @@ def tubes(slices: int, side: int, count: int) -> tuple[np.ndarray, list[tuple[fl
     return out, middles
 
 
-def measure(viewer: Any, slices: int = 200, side: int = 512, objects: int = 3, pace: int = 150) -> Measured:
+def measure(
+    viewer: Any, slices: int = 200, side: int = 512, objects: int = 3, pace: int = 150, steps: bool = False
+) -> Measured:
     """Carry it out in a viewer that is shown; ``pace``: milliseconds between two moves of the slider."""
     from qtpy.QtCore import QTimer
     from qtpy.QtWidgets import QApplication
@@ -129,9 +136,10 @@ def measure(viewer: Any, slices: int = 200, side: int = 512, objects: int = 3, p
         took = time.perf_counter() - began
         results = annotation.session.results
         count = sum(len(results.indices(label)) for label in annotation.session.objects)
+        done = carry_out(dock.bench, wait) if steps else ()
     finally:
         dock.shut()
-    return Measured(opening, loading, tuple(clicks[1:]), took, count, tuple(watch.stalls))
+    return Measured(opening, loading, tuple(clicks[1:]), took, count, tuple(watch.stalls), tuple(done))
 
 
 def _ms(seconds: float) -> str:
@@ -153,6 +161,10 @@ def _report(found: Measured, slices: int, side: int, objects: int) -> None:
         print(f"  {times}, {stall.share:.0%} of it ours ({stall.samples} samples)")
         for name, times_seen in stall.where.most_common(4):
             print(f"      {times_seen:3d} {name}")
+    for step in found.steps:
+        worst = step.longest
+        what = "" if worst is None else f"; {worst.where.most_common(2)}"
+        print(f"  {step.name}: longest stall of this package {_ms(step.worst)}{what}")
 
 
 def main() -> None:
@@ -161,19 +173,21 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=200)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--objects", type=int, default=3)
+    parser.add_argument("--steps", action="store_true", help="do everything that concerns a whole stack as well")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     import napari
 
     viewer = napari.Viewer(show=True)
     viewer.window.resize(1300, 760)
-    found = measure(viewer, given.slices, given.side, given.objects)
+    found = measure(viewer, given.slices, given.side, given.objects, steps=given.steps)
     _report(found, given.slices, given.side, given.objects)
     if given.json:
         data = {
             "machine": machine(), "opening": found.opening, "loading": found.loading, "clicks": found.clicks,
             "propagation": found.propagation, "masks": found.slices, "worst": found.worst,
             "stalls": [(s.wall, s.busy, s.share) for s in found.stalls],
+            "steps": {step.name: step.worst for step in found.steps},
         }  # fmt: skip
         given.json.write_text(json.dumps(data, indent=1))
     viewer.close()

@@ -10,6 +10,7 @@ from tests.saving import annotate
 
 from napari_medsam2 import AnnotationSession, ImageStack, InputError, ObjectResult
 from napari_medsam2.replay import replay
+from napari_medsam2.results import PackedResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +97,8 @@ def test_replay_on_the_command_line(folder: Path, capsys: pytest.CaptureFixture[
         square = np.zeros((24, 24), bool)
         square[:9, :9] = True
         # As if another machine had computed it.
-        changes = {k: v for k, v in session._edited(ObjectResult.from_mask(1, 5, square)).items() if v is not None}
+        wrong = PackedResult.of(ObjectResult.from_mask(1, 5, square))
+        changes = {k: v for k, v in session._edited(wrong).items() if v is not None}
         session._document.commit("clicks", changes, {"do": "finish", "run": 0})
     assert run(["replay", folder]) == 1
     out = capsys.readouterr().out

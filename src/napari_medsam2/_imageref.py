@@ -13,11 +13,12 @@ import numpy as np
 from napari_medsam2.errors import InputError
 from napari_medsam2.reading.axes import leading
 from napari_medsam2.reading.checks import check_spacing
+from napari_medsam2.reading.hashing import run_through
 from napari_medsam2.reading.readers import find_images
 from napari_medsam2.stack import ImageStack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
 __all__ = ["EMBEDDED", "ImageReference"]
 
@@ -235,21 +236,28 @@ class ImageReference:
 
     def embed(self, stack: ImageStack, folder: Path) -> ImageReference:
         """Copy the pixels into the session's folder, slice by slice."""
-        first = stack.raw(0)
-        alike = len(self.sizes) == 1 and all(
-            (raw.shape, raw.dtype) == (first.shape, first.dtype) for raw in map(stack.raw, range(len(stack)))
-        )
+        return run_through(self.embedding(stack, folder))
+
+    def embedding(self, stack: ImageStack, folder: Path) -> Generator[int, None, ImageReference]:
+        """Do what `embed` does one slice at a time, so that a thread can be ended in between; yields how many."""
         try:
+            first, alike = stack.raw(0), len(self.sizes) == 1
+            for index in range(1, len(stack) if alike else 1):
+                raw = stack.raw(index)
+                alike = alike and (raw.shape, raw.dtype) == (first.shape, first.dtype)
+                yield 0
             if alike:
                 out = np.lib.format.open_memmap(folder / _ONE, "w+", first.dtype, self.lead + first.shape)
                 flat = out.reshape(-1, *first.shape)
                 for index in range(len(stack)):
                     flat[index] = stack.raw(index)
+                    yield index + 1
                 out.flush()
             else:
                 (folder / _MANY).mkdir()
                 for index in range(len(stack)):
                     np.save(folder / _MANY / f"{index:06}.npy", stack.raw(index), allow_pickle=False)
+                    yield index + 1
         except OSError as error:
             raise InputError(f"cannot copy the image to {folder}: {error.strerror or error}") from error
         return replace(self, embedded=True)

@@ -288,7 +288,7 @@ class SessionBase:
     def edit(
         self,
         name: str,
-        results: Iterable[ObjectResult] = (),
+        results: Iterable[ObjectResult | PackedResult] = (),
         removed: Iterable[tuple[int, int]] = (),
         objects: Iterable[ObjectInfo] = (),
         removed_objects: Iterable[int] = (),
@@ -303,8 +303,8 @@ class SessionBase:
         ----------
         name : str
             What is done, for the history.
-        results : iterable of ObjectResult
-            New masks, each for its label and index.
+        results : iterable of ObjectResult or PackedResult
+            New masks, each for its label and index. To compress hundreds of them takes its time: a thread can do it.
         removed : iterable of (int, int)
             ``(label, index)`` of masks to take away, with their prompts.
         objects : iterable of ObjectInfo
@@ -327,23 +327,25 @@ class SessionBase:
         changes |= {Key("object", info.label): info for info in objects}
         for label, index in removed:
             changes |= dict.fromkeys(self._at(label, index))
-        for result in results:
-            if not 0 <= result.index < len(self.stack) or result.shape != self.stack.slice_shape(result.index):
-                raise InputError(f"a mask for slice {result.index} of {result.shape} does not fit the stack")
-            changes |= self._edited(result)
+        for packed in (one if isinstance(one, PackedResult) else PackedResult.of(one) for one in results):
+            label, index, shape = packed.bare.label, packed.bare.index, packed.bare.shape
+            if not 0 <= index < len(self.stack) or shape != self.stack.slice_shape(index):
+                raise InputError(f"a mask for slice {index} of {shape} does not fit the stack")
+            changes |= self._edited(packed)
             if accepted:
-                changes[Key("mark", result.label, result.index)] = "accepted"
+                changes[Key("mark", label, index)] = "accepted"
         self._document.commit(name, changes, {"do": "edit"})
 
-    def _edited(self, result: ObjectResult) -> dict[Key, Value | None]:
-        label, index = result.label, result.index
+    def _edited(self, packed: PackedResult) -> dict[Key, Value | None]:
+        label, index = packed.bare.label, packed.bare.index
         prompt, mark = Key("prompt", label, index), Key("mark", label, index)
-        out: dict[Key, Value | None] = {Key("result", label, index): PackedResult.of(result)}
+        out: dict[Key, Value | None] = {Key("result", label, index): packed}
         if self._document.state.marks.get((label, index)) != "accepted":
             out[mark] = None
         old = self._document.state.prompts.get((label, index))
         if old is None:
             return out
+        result = packed.unpack()
         if not result.area:
             return out | {prompt: None, Key("prediction", label, index): None, Key("pending", label, index): True}
         return out | {

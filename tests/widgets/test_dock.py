@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication
+from tests.widgets import driving
 from tests.widgets.docking import fast_model, hear, open_dock, settle
-from tests.widgets.driving import click, drag, key, wait_until
+from tests.widgets.driving import click, drag, hover, key, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,6 +73,79 @@ def test_annotating_adds_layers_that_lie_where_the_image_lies(dock: MedSam2Dock)
         np.testing.assert_allclose(layer.scale, SCALE)
     assert annotation.masks.layer.data.shape == (12, 96, 96)
     assert dock.image.start.text() == "Finish"
+
+
+def _press(dock: MedSam2Dock, kind: QEvent.Type, y: float, x: float) -> None:
+    driving._mouse(dock.bench.viewer, kind, world(dock, y, x), (), "left", kind != QEvent.Type.MouseButtonRelease)
+    QApplication.processEvents()
+
+
+def _asked_of(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    asked: list[int] = []
+    decode = backend.decode
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        asked.append(1)
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr(backend, "decode", counted)
+    return asked
+
+
+def _until_idle(dock: MedSam2Dock) -> None:
+    """What was asked before an urgent job is answered when it is done."""
+    done: list[None] = []
+    dock.bench.worker.submit(lambda: None, done.append, urgent=True)
+    wait_until(lambda: bool(done), 60)
+
+
+def test_the_model_thinks_while_the_button_is_down(
+    dock: MedSam2Dock, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = _asked_of(backend, monkeypatch)
+    annotation = begin(dock)
+    hover(dock.bench.viewer, world(dock, 28, 28))
+    _press(dock, QEvent.Type.MouseButtonPress, 28, 28)
+    _until_idle(dock)
+    assert asked
+    assert not annotation.session.prompts, "nothing is said yet"
+    assert not annotation.session.slice_labels(5).any()
+    before = len(asked)
+    _press(dock, QEvent.Type.MouseButtonRelease, 28, 28)
+    settle(annotation)
+    assert len(asked) == before, "the answer was there"
+    assert is_square(annotation.session.slice_labels(5) == 1)
+    np.testing.assert_allclose(annotation.session.prompts[1, 5].points, [[28, 28]], atol=0.1)
+
+
+def test_a_press_that_becomes_a_box_says_nothing_but_the_box(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    drag(dock.bench.viewer, [world(dock, 18, 58), world(dock, 30, 70), world(dock, 37.5, 77.5)])
+    settle(annotation)
+    (said,) = annotation.session.prompts.values()
+    assert said.box is not None
+    assert len(said.points) == 0
+    assert is_square(annotation.session.slice_labels(5) == 1, 2)
+    annotation.undo()
+    assert not annotation.session.prompts
+
+
+def test_a_model_that_is_slow_is_not_asked_before_it_is_certain_what(
+    dock: MedSam2Dock, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = _asked_of(backend, monkeypatch)
+    annotation = begin(dock)
+    click(dock.bench.viewer, world(dock, 28, 28))
+    settle(annotation)
+    annotation.prompting._pace.seconds = 2.0
+    del asked[:]
+    _press(dock, QEvent.Type.MouseButtonPress, 30, 30)
+    _until_idle(dock)
+    assert not asked
+    _press(dock, QEvent.Type.MouseButtonRelease, 30, 30)
+    settle(annotation)
+    assert asked
+    assert len(annotation.session.prompts[1, 5].points) == 2
 
 
 def test_a_click_gives_the_mask_in_the_labels_layer(dock: MedSam2Dock) -> None:
@@ -326,6 +402,76 @@ def test_a_locked_object_is_neither_prompted_nor_painted(dock: MedSam2Dock, note
     after = annotation.session.slice_labels(5)
     np.testing.assert_array_equal(after == 1, before == 1)
     assert (after == 9).any()
+
+
+def test_napari_s_own_tools_do_not_prompt_a_locked_object(dock: MedSam2Dock, notes: list[str]) -> None:
+    annotation = begin(dock)
+    viewer = dock.bench.viewer
+    click(viewer, world(dock, 28, 28))
+    drag(viewer, [world(dock, 18, 18), world(dock, 38, 38)])
+    settle(annotation)
+    said, mask = annotation.session.prompts[1, 5], annotation.session.slice_labels(5)
+    annotation.lock(1, True)
+    points, boxes = annotation.prompts.points, annotation.prompts.boxes
+
+    def unchanged() -> None:
+        settle(annotation)
+        assert notes == ["Object 1 is locked; unlock it in the objects table first"]
+        notes.clear()
+        now = annotation.session.prompts[1, 5]
+        np.testing.assert_allclose(now.points, said.points)
+        assert now.box == said.box
+        assert len(annotation.session.prompts) == 1
+        np.testing.assert_array_equal(annotation.session.slice_labels(5), mask)
+        assert len(points.data) == len(boxes.data) == 1
+        np.testing.assert_allclose(points.data, [annotation.frame.to_layer(5, *said.points[0])])
+        np.testing.assert_allclose(boxes.data[0], annotation.prompts._rectangle(5, said.box))  # type: ignore[arg-type]
+
+    points.mode = "add"
+    click(viewer, world(dock, 60, 60))
+    unchanged()
+    points.mode = "select"
+    drag(viewer, [world(dock, 28, 28), world(dock, 28, 40), world(dock, 28, 67)])
+    unchanged()
+    points.selected_data = {0}
+    points.remove_selected()
+    unchanged()
+    viewer.layers.selection.active = boxes
+    boxes.mode = "add_rectangle"
+    drag(viewer, [world(dock, 50, 50), world(dock, 55, 60), world(dock, 70, 80)])
+    unchanged()
+    boxes.mode = "select"
+    drag(viewer, [world(dock, 24, 24), world(dock, 30, 40), world(dock, 50, 60)])
+    unchanged()
+    boxes.selected_data = {0}
+    boxes.remove_selected()
+    unchanged()
+    annotation.lock(1, False)
+    boxes.mode = "add_rectangle"
+    drag(viewer, [world(dock, 18, 58), world(dock, 30, 70), world(dock, 38, 78)])
+    settle(annotation)
+    assert notes == []
+    assert annotation.session.prompts[1, 5].box == pytest.approx((18, 58, 38, 78), abs=1.5)
+    assert len(boxes.data) == 1
+
+
+def test_what_napari_s_own_tools_put_outside_the_stack_goes_again(dock: MedSam2Dock, notes: list[str]) -> None:
+    annotation = begin(dock)
+    click(dock.bench.viewer, world(dock, 28, 28))
+    settle(annotation)
+    points, boxes = annotation.prompts.points, annotation.prompts.boxes
+    points.add((12, 30, 30))
+    boxes.add_rectangles(np.array([(-1, 4, 4), (-1, 4, 9), (-1, 9, 9), (-1, 9, 4)], float))
+    boxes.add_paths(np.array([(5, 4, 4), (6, 9, 9)], float))
+    settle(annotation)
+    assert len(notes) == 3
+    assert "outside" in notes[0]
+    assert "box lies on one slice" in notes[1]
+    assert (len(points.data), len(boxes.data)) == (1, 0)
+    assert list(annotation.session.prompts) == [(1, 5)]
+    points.add((6, 30, 30))
+    settle(annotation)
+    assert list(annotation.session.prompts) == [(1, 5), (1, 6)]
 
 
 def test_finishing_leaves_the_image_alone(dock: MedSam2Dock) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
+import psutil  # type: ignore[import-untyped]
 import pytest
+from qtpy.QtWidgets import QApplication
 from tests.widgets.docking import fast_model, hear
 from tests.widgets.monkey import Monkey, SlowDummy
 
@@ -27,6 +31,7 @@ def test_random_actions(
     viewer = make_napari_viewer(show=True)
     viewer.window.resize(760, 560)
     monkey = Monkey(viewer, seed, qtbot.capture_exceptions, hear(monkeypatch))
+    begun = time.monotonic()
     try:
         for number in range(1, _COUNT + 1):
             monkey.act()
@@ -34,6 +39,8 @@ def test_random_actions(
                 monkey.check()
             if number % 150 == 0:
                 monkey.compare()
+            if number % 250 == 0:
+                print(f"{number} actions: {_held()}, {time.monotonic() - begun:.0f} s")  # noqa: T201
         monkey.check()
     except BaseException:
         print(f"seed {seed}, action {len(monkey.done)}; the last ones were:", *monkey.done[-40:], sep="\n  ")  # noqa: T201
@@ -42,3 +49,10 @@ def test_random_actions(
         monkey.end()
     assert monkey.checked > _COUNT // 100
     assert monkey.compared
+
+
+def _held() -> str:
+    """What this process holds, to see whether it grows."""
+    gc.collect()
+    memory = psutil.Process().memory_info().rss / 1e6
+    return f"{memory:.0f} MB, {len(gc.get_objects())} objects, {len(QApplication.allWidgets())} widgets"

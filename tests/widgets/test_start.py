@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from qtpy.QtWidgets import QScrollArea
+from tests.dummy import DummyBackend, stack_of_squares
 from tests.screens.stage import HEIGHT, WIDTH, Stage
 from tests.widgets.driving import wait_until
 
+from napari_medsam2 import AnnotationSession
 from napari_medsam2.errors import InputError
+from napari_medsam2.widgets.kept import sessions_folder
 from napari_medsam2.widgets.start import open_window
 
 if TYPE_CHECKING:
@@ -54,6 +57,29 @@ def test_a_fresh_window_has_the_sample_and_the_dock_and_nothing_needs_scrolling(
     taken = Image.open(tmp_path / "picture.png")
     assert taken.size == (stage.window.screen().geometry().width(), stage.window.screen().geometry().height())
     assert np.asarray(taken.convert("RGB"))[:HEIGHT, :WIDTH].std() > 10
+    stage.close()
+
+
+@pytest.mark.usefixtures("napari_of_the_test")
+def test_nothing_needs_scrolling_where_the_last_session_is_offered() -> None:
+    name = "a session with a name that is longer than any button"
+    with AnnotationSession.create(
+        sessions_folder() / name, stack_of_squares(), backend=DummyBackend(), embed=True
+    ) as session:
+        session.add_object("cell")
+    stage = Stage(None, "nuclei-3d")
+    resume = stage.dock.save.resume
+    wait_until(resume.isVisible)
+    area = stage.dock.findChild(QScrollArea, "medsam2-sections")
+    assert isinstance(area, QScrollArea)
+    wait_until(lambda: area.verticalScrollBar().maximum() == 0)
+    assert resume.fontMetrics().horizontalAdvance(resume.text()) < resume.width(), "its text is cut off"
+    assert name in resume.toolTip()
+    stage.press(resume)
+    wait_until(lambda: stage.dock.bench.annotation is not None, 60)
+    # It makes room for what can be done with a session.
+    assert not resume.isVisible()
+    assert stage.dock.save.export.isVisible()
     stage.close()
 
 

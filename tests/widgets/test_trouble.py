@@ -381,12 +381,13 @@ def test_a_folder_that_cannot_be_written_is_said_once_and_nothing_is_thrown_away
     assert len(notes) == 1
     # To finish would lose it.
     dock.image.start.click()
-    assert len(notes) == 2
+    wait_until(lambda: len(notes) == 2)
     assert "Save as" in notes[1]
     assert dock.bench.annotation is annotation
     assert len(dock.bench.viewer.layers) == 4
     dock.bench.save_as(tmp_path / "elsewhere")
     dock.image.start.click()
+    wait_until(lambda: dock.bench.annotation is None)
     assert [layer.name for layer in dock.bench.viewer.layers] == ["cells"]
     with reopened(tmp_path / "elsewhere") as session:
         assert len(session.results.indices(1)) == 9

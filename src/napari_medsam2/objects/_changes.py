@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from napari_medsam2.errors import InputError
-from napari_medsam2.results import ObjectResult, Results
+from napari_medsam2.results import ObjectResult, PackedResult, Results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,6 +66,13 @@ class Changes:
         """Yield the new results one by one, slice by slice."""
         for index in self.results.indices():
             yield from self.results.on(index)
+
+    def packed(self) -> Iterator[PackedResult]:
+        """Yield the new results as they are kept: nothing is unpacked."""
+        for index, label, *_ in self.results.summary():
+            found = self.results.packed(label, index)
+            if found is not None:
+                yield found
 
     def __bool__(self) -> bool:
         return bool(len(self.results) or self.cleared or self.removed or self.names)

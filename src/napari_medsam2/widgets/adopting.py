@@ -9,6 +9,7 @@ from napari_medsam2.widgets.persist import open_session
 from napari_medsam2.widgets.reader import companions, session_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from napari.layers import Image
@@ -57,6 +58,21 @@ class Adopting:
             return None
         return self._go_on(image, folder, open_session(folder, self._bench.backend))
 
+    def begin(self, image: Image, then: Callable[[], Any]) -> bool:
+        """Go on with the session of an image, read in a thread; ``then`` is called when it is there.
+
+        Returns
+        -------
+        bool
+            False where the image has none: nothing is done.
+        """
+        folder = session_of(image)
+        if folder is None or self._bench.annotation is not None:
+            return False
+        if self._opening is None:
+            self._open(image, folder, then)
+        return True
+
     def _inserted(self, event: Any) -> None:
         self._take(event.value)
 
@@ -70,6 +86,10 @@ class Adopting:
         if bench.annotation is not None or self._opening is not None:
             bench.say(f"{layer.name} is a saved session: finish this one, select that image and press Annotate")
             return
+        self._open(layer, folder)
+
+    def _open(self, layer: Image, folder: Path, then: Callable[[], Any] | None = None) -> None:
+        bench = self._bench
         self._opening = folder
         backend = bench.backend
 
@@ -79,6 +99,8 @@ class Adopting:
                 opened.session.close()
                 return
             self._go_on(layer, folder, opened)
+            if then is not None:
+                then()
 
         def failed(error: Exception) -> None:
             self._opening = None

@@ -53,8 +53,7 @@ def make_current(viewer: Any) -> None:
     napari deletes their buffers in whatever context is current: in another one than the canvas's, the next drawing
     ends the process (napari 0.9, vispy 0.17, Mesa's software renderer: remove an empty Shapes layer, add an image).
     """
-    bare = getattr(viewer, "__wrapped__", viewer)
-    window = getattr(getattr(bare, "window", None), "_qt_viewer", None)
+    window = getattr(getattr(viewer, "window", None), "_qt_viewer", None)
     native = getattr(getattr(window, "canvas", None), "native", None)
     if native is not None and native.isVisible():
         native.makeCurrent()

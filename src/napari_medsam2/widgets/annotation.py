@@ -88,7 +88,7 @@ class Annotation:
         self._asking = False
         name = image.name
         self.masks = MaskLayer(viewer, session, frame, f"{name} masks", self._painted)
-        self.prompts = PromptLayers(viewer, session, frame, name, self._edited, self.current)
+        self.prompts = PromptLayers(viewer, session, frame, name, self._edited, self.current, trouble)
         self.operations = Operations(session, worker, self.say, trouble)
         self.prompting = Prompting(session, self.prompts, worker, self._answered, trouble)
         self.running = Running(session, worker, self._progress, self.say, trouble)
@@ -98,7 +98,7 @@ class Annotation:
         )  # fmt: skip
         session.events.slice_changed.connect(self._slice_changed)
         session.events.objects_changed.connect(self._objects_changed)
-        session.events.history_changed.connect(self.events.history.emit)
+        session.events.history_changed.connect(self._history_changed)
         viewer.dims.events.point.connect(self._moved)
         self.masks.layer.events.selected_label.connect(self._label_picked)
         self.prompts.came_back = self.events.layers.emit
@@ -131,10 +131,7 @@ class Annotation:
         """
         if self._label not in self.session.objects:
             self.new_object()
-        if self._label in self.masks.locked:
-            raise InputError(
-                f"{self.session.objects[self._label].name} is locked; unlock it in the objects table first"
-            )
+        self._check_unlocked(self._label)
         return self._label
 
     def select(self, label: int) -> None:
@@ -309,7 +306,7 @@ class Annotation:
         events.point.disconnect(self._moved)
         self.session.events.slice_changed.disconnect(self._slice_changed)
         self.session.events.objects_changed.disconnect(self._objects_changed)
-        self.session.events.history_changed.disconnect(self.events.history.emit)
+        self.session.events.history_changed.disconnect(self._history_changed)
         self.masks.layer.events.selected_label.disconnect(self._label_picked)
         self.session.close()
         if layers:
@@ -326,6 +323,10 @@ class Annotation:
     def _name(self) -> str:
         info = self.session.objects.get(self._label)
         return info.name if info else "nothing"
+
+    def _check_unlocked(self, label: int) -> None:
+        if label in self.masks.locked:
+            raise InputError(f"{self.session.objects[label].name} is locked; unlock it in the objects table first")
 
     def _unlocked(self, reach: Reach) -> Reach:
         if not self.masks.locked:
@@ -354,14 +355,19 @@ class Annotation:
     def _edited(self, label: int, index: int, content: SlicePrompt) -> None:
         if label not in self.session.objects:
             label = self.current()
+        self._check_unlocked(label)
         self.prompting.content(label, index, content)
 
     def _slice_changed(self, index: int) -> None:
         self._queue, self._asking = None, False
         self.masks.refresh(index, self._index)
+        self.events.masks.emit(index)
+
+    def _history_changed(self) -> None:
+        # Once after all slices of a step, of which there may be hundreds.
         if not self.prompting.busy:
             self.prompts.refresh()
-        self.events.masks.emit(index)
+        self.events.history.emit()
 
     def _objects_changed(self) -> None:
         if self._label not in self.session.objects:

@@ -62,14 +62,14 @@ class MedSam2Dock(QWidget):
     Parameters
     ----------
     napari_viewer : ViewerModel
-        The viewer; napari gives it by this name.
+        The viewer, or napari's proxy of it; napari gives it by this name.
     """
 
     def __init__(self, napari_viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._shut = self._docked = False
-        self.bench = Workbench(napari_viewer)
-        docks.register(napari_viewer, self)
+        self.bench = Workbench(docks.bare(napari_viewer))
+        docks.register(self.bench.viewer, self)
         self.hover = Hover(self.bench, self)
         self.image = ImageSection(self.bench)
         self.model = ModelSection(self.bench, self._models)
@@ -83,7 +83,7 @@ class MedSam2Dock(QWidget):
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(4, 4, 4, 4)
-        column.setSpacing(5)
+        column.setSpacing(4)
         for section in self.sections:
             column.addWidget(section)
         self.reopen = QPushButton("Show the closed panels again")
@@ -183,7 +183,7 @@ class MedSam2Dock(QWidget):
         if parent is not None:
             parent.raise_()
         if canvas is not None:
-            QTimer.singleShot(_LAID_OUT, self, lambda: self._shrink(before, canvas.native.size()))
+            _later(self, _LAID_OUT, lambda: self._shrink(before, canvas.native.size()))
 
     def _shrink(self, before: QSize, after: QSize) -> None:
         """Show as much of the image as before the panels took some of the canvas."""
@@ -235,3 +235,12 @@ class MedSam2Dock(QWidget):
             self._dialog = ModelsDialog(self.bench, self)
         self._dialog.show()
         self._dialog.raise_()
+
+
+def _later(owner: QWidget, milliseconds: int, call: Callable[[], None]) -> None:
+    """Call something once, unless the owner is gone by then: PyQt's ``singleShot`` takes no owner."""
+    timer = QTimer(owner)
+    timer.setSingleShot(True)
+    timer.timeout.connect(call)
+    timer.timeout.connect(timer.deleteLater)
+    timer.start(milliseconds)

@@ -8,14 +8,14 @@ from weakref import WeakKeyDictionary, WeakSet
 if TYPE_CHECKING:
     from napari_medsam2.widgets.dock import MedSam2Dock
 
-__all__ = ["dock_of", "docks_of", "forget", "register"]
+__all__ = ["bare", "dock_of", "docks_of", "forget", "register"]
 
 _DOCKS: WeakKeyDictionary[Any, WeakSet[MedSam2Dock]] = WeakKeyDictionary()
 
 
 def register(viewer: Any, dock: MedSam2Dock) -> None:
     """Note that a dock was opened in a viewer."""
-    _DOCKS.setdefault(_bare(viewer), WeakSet()).add(dock)
+    _DOCKS.setdefault(bare(viewer), WeakSet()).add(dock)
 
 
 def forget(dock: MedSam2Dock) -> None:
@@ -26,7 +26,7 @@ def forget(dock: MedSam2Dock) -> None:
 
 def docks_of(viewer: Any) -> list[MedSam2Dock]:
     """The docks that are open in a viewer."""
-    return list(_DOCKS.get(_bare(viewer), ()))
+    return list(_DOCKS.get(bare(viewer), ()))
 
 
 def dock_of(viewer: Any) -> MedSam2Dock | None:
@@ -36,6 +36,10 @@ def dock_of(viewer: Any) -> MedSam2Dock | None:
     return next(iter(busy or docks), None)
 
 
-def _bare(viewer: Any) -> Any:
-    """The viewer itself: napari hands plugins a proxy of it."""
+def bare(viewer: Any) -> Any:
+    """The viewer itself, or its model.
+
+    napari hands a proxy to what a plugin puts into its window: what is got from that is a proxy again, so that no layer
+    *is* the one that was added, and the window's parts cannot be reached.
+    """
     return getattr(viewer, "__wrapped__", viewer)

@@ -6,7 +6,7 @@ Nothing here knows Qt. What reads an image is a generator for the ``"io"`` lane 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -51,6 +51,8 @@ __all__ = [
     "remember",
     "sessions_folder",
 ]
+
+T = TypeVar("T")
 
 _COPIED = 512 * 2**20
 """Bytes up to which an image that is only in memory is copied into its session."""
@@ -111,13 +113,16 @@ def preparing(
     Raises
     ------
     InputError
-        If the image cannot be read, or the folder cannot be made.
+        If the image cannot be read, or the folder holds something or cannot be made.
     """
-    digest = yield from _portion(stack.fingerprint_steps(), len(stack), 0.0, 0.5)
+    if folder is not None:
+        folder = folder.expanduser()
+        _check_empty(folder)
+    digest = yield from _portion(stack.fingerprint_steps(), len(stack), 0.0, 0.4)
     place = stack.path
     if place is None and source is not None:
         place = yield from _confirmed(stack, source, digest)
-    folder = new_folder(stack.name) if folder is None else folder.expanduser()
+    folder = new_folder(stack.name) if folder is None else folder
     reference = ImageReference.of(stack, folder, digest).moved(place, folder)
     notice = ""
     if embed is None:
@@ -136,8 +141,7 @@ def preparing(
             raise InputError(f"cannot make the session {folder}: {error.strerror or error}") from error
         done = False
         try:
-            reference = reference.embed(stack, folder)
-            yield 1.0
+            reference = yield from _portion(reference.embedding(stack, folder), len(stack), 0.8, 1.0)
             done = True
         finally:
             if not done:
@@ -168,14 +172,24 @@ def keep(session: AnnotationSession, prepared: Prepared, view: Mapping[str, Any]
     remember(prepared.folder)
 
 
-def _portion(steps: Generator[int, None, str], count: int, begin: float, end: float) -> Generator[float, None, str]:
-    """Pass on the progress of a fingerprint."""
+def _check_empty(folder: Path) -> None:
+    """Nothing of a folder in which something is may be written over."""
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} exists and is not an empty folder; open that session, or choose another place")
+    except OSError as error:
+        raise InputError(f"cannot make the session {folder}: {error.strerror or error}") from error
+
+
+def _portion(steps: Generator[int, None, T], count: int, begin: float, end: float) -> Generator[float, None, T]:
+    """Pass on the progress of something that is done slice by slice."""
     try:
         while True:
             try:
                 done = next(steps)
             except StopIteration as stop:
-                return str(stop.value)
+                value: T = stop.value
+                return value
             yield begin + (end - begin) * done / max(1, count)
     finally:
         steps.close()
@@ -191,7 +205,7 @@ def _confirmed(stack: ImageStack, source: Path, digest: str) -> Generator[float,
         if not _alike(stack, other):
             return None
         if _nbytes(stack) <= _COMPARED:
-            same = (yield from _portion(other.fingerprint_steps(), len(other), 0.5, 0.9)) == digest
+            same = (yield from _portion(other.fingerprint_steps(), len(other), 0.4, 0.8)) == digest
         else:
             some = {round(i) for i in np.linspace(0, len(stack) - 1, _SAMPLES)}
             same = all(np.array_equal(stack.raw(i), other.raw(i), equal_nan=True) for i in some)

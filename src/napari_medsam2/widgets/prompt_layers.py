@@ -25,6 +25,10 @@ __all__ = ["PromptLayers"]
 
 Key = tuple[int, int]
 
+_NOBODYS: Key = (0, -1)
+"""Of a shape that is no object's box."""
+_DONE = ("added", "removed", "changed")
+"""Actions of napari's data events that come after the edit."""
 _COLORS = {1: "#12c24a", 0: "#f02b2b"}
 """Positive and negative; they differ in their symbol as well, for those who cannot tell red from green."""
 
@@ -56,7 +60,10 @@ class PromptLayers:
         Called with ``(label, index, content)`` when a person moved, added or deleted something in a layer; an empty
         content means that nothing is left.
     current : callable
-        Gives the object that is selected, for points that are added with napari's own tool.
+        Gives the object that is selected, for points that are added with napari's own tool. It and ``edited`` raise
+        InputError where the edit is refused; then the layer shows again what the session says.
+    trouble : callable
+        Called with why.
     """
 
     def __init__(
@@ -67,9 +74,10 @@ class PromptLayers:
         name: str,
         edited: Callable[[int, int, SlicePrompt], None],
         current: Callable[[], int],
+        trouble: Callable[[Exception], None],
     ) -> None:
         self._viewer, self._session, self._frame = viewer, session, frame
-        self._tell, self._current, self._name = edited, current, name
+        self._tell, self._current, self._name, self._trouble = edited, current, name, trouble
         self._unit = max(0.25, max(frame.spec.shape[axis] for axis in frame.spec.plane) / 450)
         self.came_back: Callable[[], None] = _nothing
         self._waiting: list[_Waiting] = []
@@ -92,6 +100,7 @@ class PromptLayers:
             ndim=frame.spec.ndim,
             name=f"{self._name} prompts",
             size=9 * self._unit,
+            face_color=_COLORS[1],
             border_width=0.12,
             border_color="white",
             # Where there are no points napari draws one of size 0, which its own lower limit makes visible.
@@ -135,12 +144,11 @@ class PromptLayers:
     # -- session → layers ------------------------------------------------------------------------------------------
 
     def wait(self, label: int, index: int, points: Any = (), labels: Any = (), box: Box | None = None) -> object:
-        """Draw a prompt that is not answered yet; give back what `settle` takes."""
+        """Have `refresh` draw a prompt that is not answered yet; give back what `settle` takes."""
         row = _Waiting(
             (label, index), np.asarray(points, float).reshape(-1, 2), np.asarray(labels, int).reshape(-1), box
         )
         self._waiting.append(row)
-        self.refresh()
         return row
 
     def settle(self, row: object) -> None:
@@ -153,42 +161,57 @@ class PromptLayers:
         self._refresh_boxes()
 
     def _refresh_points(self) -> None:
+        found: list[tuple[Key, np.ndarray, np.ndarray]] = [
+            *((key, prompt.points, prompt.labels) for key, prompt in self._session.prompts.items()),
+            *((one.key, one.points, one.labels) for one in self._waiting),
+        ]
         rows: list[tuple[int, int, int]] = []
         places: list[np.ndarray] = []
-        for (label, index), prompt in self._session.prompts.items():
-            for (y, x), positive in zip(prompt.points, prompt.labels, strict=True):
+        # What waits comes right behind what its object has there: when it is answered nothing is drawn anew.
+        for (label, index), points, labels in sorted(found, key=lambda one: one[0]):
+            for (y, x), positive in zip(points, labels, strict=True):
                 rows.append((label, index, int(positive)))
                 places.append(self._frame.to_layer(index, y, x))
-        for one in self._waiting:
-            for (y, x), positive in zip(one.points, one.labels, strict=True):
-                rows.append((*one.key, int(positive)))
-                places.append(self._frame.to_layer(one.key[1], y, x))
         data = np.array(places).reshape(-1, self._frame.spec.ndim)
         if rows == self._rows and np.array_equal(data, self.points.data):
             return
         self._rows = rows
         with self._quiet():
-            self.points.selected_data = set()
+            if self.points.selected_data:
+                self.points.selected_data = set()
             self.points.data = data
             self._dress()
 
     def _dress(self) -> None:
-        """Colour and symbol say which points are positive."""
-        self.points.features = {
+        """Let colour and symbol say which points are positive; setting what is so already would take its time."""
+        points = self.points
+        points.features = {
             "object": np.array([row[0] for row in self._rows], int),
             "positive": np.array([row[2] for row in self._rows], int),
         }
-        if self._rows:
-            self.points.face_color = np.array([_rgba(_COLORS[row[2]]) for row in self._rows])
-            self.points.symbol = ["disc" if row[2] else "x" for row in self._rows]
-            self.points.size = 9 * self._unit
+        if not self._rows:
+            return
+        colors = np.array([_rgba(_COLORS[row[2]]) for row in self._rows])
+        if not np.allclose(points.face_color, colors):
+            points.face_color = colors
+        symbols = ["disc" if row[2] else "x" for row in self._rows]
+        if [str(symbol) for symbol in points.symbol] != symbols:
+            points.symbol = symbols
+        if not np.allclose(points.size, 9 * self._unit):
+            points.size = 9 * self._unit
 
     def _refresh_boxes(self) -> None:
         wanted: dict[Key, Box] = {k: p.box for k, p in self._session.prompts.items() if p.box is not None}
         wanted |= {one.key: one.box for one in self._waiting if one.box is not None}
         with self._quiet():
-            shown = {key: self._corners_box(i) for i, key in enumerate(self._boxes)}
-            stale = [i for i, key in enumerate(self._boxes) if not _same(wanted.get(key), shown[key])]
+            stale = []
+            right: set[Key] = set()
+            for i, key in enumerate(self._boxes):
+                # A second one for an object on a slice takes the place of the first.
+                if key in right or key not in wanted or not _same(wanted[key], self._corners_box(i)):
+                    stale.append(i)
+                else:
+                    right.add(key)
             if self._drawing and (stale or set(wanted) - set(self._boxes)):
                 self._drop_drawn()
             if stale:
@@ -258,15 +281,27 @@ class PromptLayers:
         finally:
             self._busy = before
 
+    @contextmanager
+    def _refusable(self) -> Iterator[None]:
+        """What is refused goes out of the layer again, and is said: napari would show a traceback."""
+        try:
+            yield
+        except InputError as error:
+            # Shapes that nobody took are nobody's.
+            self._boxes += [_NOBODYS] * (len(self.boxes.data) - self._drawing - len(self._boxes))
+            self.refresh()
+            self._trouble(error)
+
     def _points_edited(self, event: Any) -> None:
-        if self._busy or str(getattr(event, "action", "")) not in ("added", "removed", "changed"):
-            return
+        if not self._busy and str(getattr(event, "action", "")) in _DONE:
+            with self._refusable():
+                self._take_points()
+
+    def _take_points(self) -> None:
         features = self.points.features
         said: dict[Key, tuple[list[list[float]], list[int]]] = {}
         for number, place in enumerate(self.points.data):
-            found = self._place(place)
-            if found is None:
-                continue
+            found = self._frame.from_layer(place)
             label = int(features["object"].iloc[number]) if number < len(features) else 0
             if label not in self._session.objects:
                 label = self._current()
@@ -283,11 +318,13 @@ class PromptLayers:
             self._tell(*key, replace(old, points=array, labels=np.array(labels, old.labels.dtype)))
 
     def _boxes_edited(self, event: Any) -> None:
-        action = str(getattr(event, "action", ""))
-        if self._busy or action not in ("added", "removed", "changed"):
-            return
+        if not self._busy and str(getattr(event, "action", "")) in _DONE:
+            with self._refusable():
+                self._take_boxes(event)
+
+    def _take_boxes(self, event: Any) -> None:
         known = list(self._boxes)
-        if action == "removed":
+        if str(event.action) == "removed":
             gone = {int(i) % max(len(known) + self._drawing, 1) for i in event.data_indices}
             self._drawing = self._drawing and len(known) not in gone
             known = self._boxes = [key for i, key in enumerate(known) if i not in gone]
@@ -298,10 +335,9 @@ class PromptLayers:
             box = self._corners_box(number)
             old = known[number] if number < len(known) else None
             if box is None:
-                keys.append(old or (0, -1))
-                continue
-            index = self._place(self.boxes.data[number][0])
-            key = (old[0] if old else self._current(), index[0] if index else -1)
+                raise InputError("a box lies on one slice of the image; draw it, or move it, there")
+            index, _, _ = self._frame.from_layer(self.boxes.data[number][0])
+            key = (old[0] if old else self._current(), index)
             said[key] = box
             keys.append(key)
         before = {k: p.box for k, p in self._session.prompts.items() if p.box is not None}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_medsam2.errors import InputError
+from napari_medsam2.widgets.guess import Guess, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,6 +72,8 @@ class Prompting:
         self._asked: _Intent | None = None
         self._ticket: Ticket | None = None
         self._glance: Ticket | None = None
+        self._guess: Guess | None = None
+        self._pace = Pace()
         self._before: dict[tuple[int, int], int] = {}
 
     @property
@@ -90,7 +93,7 @@ class Prompting:
             last.drawn.append(row)
         else:
             self._waiting.append(_Intent("points", label, index, list(points), list(labels), drawn=[row]))
-        self._next()
+        self._go_on()
 
     def scribble(self, label: int, index: int, line: np.ndarray, positive: bool) -> None:
         """Say that a line lies on an object, or beside it."""
@@ -109,7 +112,7 @@ class Prompting:
             last.box, last.drawn = box, [row]
         else:
             self._waiting.append(_Intent("box", label, index, box=box, drawn=[row]))
-        self._next()
+        self._go_on()
 
     def content(self, label: int, index: int, content: SlicePrompt) -> None:
         """Put prompts in place of what was said: something was moved, or deleted."""
@@ -131,6 +134,28 @@ class Prompting:
             for label in masks:
                 self._before.setdefault((label, index), steps)
                 self._answered(label, index)
+
+    def expect(self, label: int, index: int, point: tuple[float, float], positive: bool) -> None:
+        """Ask already while the mouse button is down; nothing is changed. Let go there, it gives the mask sooner.
+
+        A model that takes long is not asked twice: a box may be drawn instead, which would have to wait.
+        """
+        self.forget()
+        if self.busy or self._pace.slow:
+            return
+        try:
+            question = self._session.ask_points(label, index, [point], [int(positive)])
+        except InputError:
+            # It will be said when the button is let go.
+            return
+        self._guess = Guess(question, self._session.results.packed(label, index), self._pace)
+        self._guess.ask(self._worker)
+
+    def forget(self) -> None:
+        """It is no click, but something that is drawn."""
+        if self._guess is not None:
+            self._guess.drop()
+            self._guess = None
 
     # -- previews --------------------------------------------------------------------------------------------------
 
@@ -205,6 +230,7 @@ class Prompting:
 
     def close(self) -> None:
         """Ask nothing more, and hear nothing more."""
+        self.forget()
         self._waiting.clear()
         for ticket in (self._ticket, self._glance):
             if ticket is not None:
@@ -222,6 +248,11 @@ class Prompting:
         same = last is not None and (last.kind, last.label, last.index) == (kind, label, index)
         return last if same else None
 
+    def _go_on(self) -> None:
+        """Ask first, then draw what was said: the model works meanwhile."""
+        self._next()
+        self._layers.refresh()
+
     def _next(self) -> None:
         while self._asked is None and self._waiting:
             intent = self._waiting.popleft()
@@ -238,7 +269,12 @@ class Prompting:
                 self._answered(intent.label, intent.index)
                 continue
             self._asked = intent
-            self._ticket = self._worker.submit(question.answer, self._take, self._fail, urgent=True)
+            guess, known = self._guess, self._session.results.packed(question.label, question.index)
+            if guess is None or not guess.fits(question, known):
+                self.forget()
+                guess = Guess(question, known, self._pace)
+            self._guess = None
+            self._ticket = self._worker.submit(guess.answer_to(question), self._take, self._fail, urgent=True)
 
     def _question(self, intent: _Intent) -> Question | None:
         session, label, index = self._session, intent.label, intent.index

@@ -166,7 +166,7 @@ def take_over(session: AnnotationSession, changes: Changes, use: Use, name: str)
     objects = [ObjectInfo(label, text, changes.colors.get(label)) for label, text in changes.names.items()]
     with session.step(name):
         if use != "prompts":
-            session.edit(name, changes, objects=objects, accepted=use == "accepted")
+            session.edit(name, changes.packed(), objects=objects, accepted=use == "accepted")
             return
         session.edit(name, objects=objects)
         for index in changes.results.indices():

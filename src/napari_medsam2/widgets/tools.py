@@ -148,9 +148,13 @@ class Tools:
             self._trouble(error)
             return
         line, index, dragged = [start], start[0], False
+        if tool == "prompt" and beside is None:
+            self._expect(*start, positive)
         yield
         while event.type == "mouse_move":
-            dragged = dragged or float(np.hypot(*(np.asarray(event.pos, float) - started))) > _DRAG
+            if not dragged and float(np.hypot(*(np.asarray(event.pos, float) - started))) > _DRAG:
+                dragged = True
+                self._prompting.forget()
             place = self._clipped(event.position, index)
             if dragged and place is not None and place[1:] != line[-1][1:]:
                 line.append(place)
@@ -165,6 +169,15 @@ class Tools:
             self._say(tool, index, np.array([spot[1:] for spot in line]), dragged and len(line) > 1, positive)
         except InputError as error:
             self._trouble(error)
+
+    def _expect(self, index: int, y: float, x: float, positive: bool) -> None:
+        """Most presses become clicks: the model begins with this one."""
+        try:
+            label = self._current()
+        except InputError:
+            # It will be said when the button is let go.
+            return
+        self._prompting.expect(label, index, (float(y), float(x)), positive)
 
     def _say(self, tool: str, index: int, line: np.ndarray, dragged: bool, positive: bool) -> None:
         label = self._current()

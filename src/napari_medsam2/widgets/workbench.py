@@ -13,13 +13,12 @@ from napari_medsam2.widgets.actions import bind
 from napari_medsam2.widgets.adopting import Adopting
 from napari_medsam2.widgets.annotation import Annotation
 from napari_medsam2.widgets.coordinates import Frame
-from napari_medsam2.widgets.keeping import Keeping
-from napari_medsam2.widgets.kept import remember
+from napari_medsam2.widgets.keeping import Keeper
 from napari_medsam2.widgets.layer_spec import guess_axes, stack_of
 from napari_medsam2.widgets.persist import Opened, open_session
 from napari_medsam2.widgets.trouble import tell
 from napari_medsam2.widgets.verbs import COMMANDS
-from napari_medsam2.widgets.views_file import image_layer, view_of, write_view
+from napari_medsam2.widgets.views_file import image_layer
 from napari_medsam2.widgets.worker import Worker
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class WorkbenchEvents(SignalGroup):
     model = Signal()
     """Another model is chosen, or one is ready, or failed."""
     saved = Signal()
-    """The work is kept somewhere else."""
+    """The work is kept somewhere else, or the image is being read for that."""
     said = Signal(str)
     """A sentence for the status line."""
 
@@ -72,7 +71,7 @@ class Workbench:
         self.backend: DeferredBackend = self._deferred(model, device)
         self._closed = False
         self.stops: list[Callable[[], None]] = []
-        self._keeping = Keeping(self.worker, self.events.saved.emit, self.trouble)
+        self.keeper = Keeper(self)
         self.adopting = Adopting(self)
         viewer.layers.events.removed.connect(self._layer_removed)
 
@@ -163,7 +162,8 @@ class Workbench:
 
     def open(self, image: Image, frame: Frame, session: AnnotationSession) -> Annotation:
         """Go on with a session whose image is in the viewer."""
-        self.finish()
+        self.keeper.end_now()
+        self.drop()
         annotation = Annotation(self.viewer, image, frame, session, self.worker, self.trouble)
         self.annotation = annotation
         # Not to ``emit`` itself: psygnal calls that once, with anything, to learn what it takes.
@@ -176,25 +176,28 @@ class Workbench:
         self.load_model()
         self._warm(annotation.index)
         self.events.annotation.emit()
-        self._keeping.begin(annotation)
+        self.keeper.begin(annotation)
         return annotation
 
-    def finish(self) -> None:
+    def finish(
+        self, then: Callable[[], object] | None = None, failed: Callable[[Exception], object] | None = None
+    ) -> None:
         """Close what is annotated; its layers go, what was done is saved.
 
-        Raises
-        ------
-        InputError
-            If it cannot be saved; then it stays open.
-        """
-        if self.annotation is not None:
-            try:
-                self._keeping.end(self.annotation)
-            except InputError as error:
-                raise InputError(f"{error}; choose Save as… before you finish, or the work is lost") from error
-            self._drop()
+        That is so when this returns, but where the image has to be read first, which a thread does. If it cannot be
+        saved a person is told, and it stays open.
 
-    def _drop(self) -> None:
+        Parameters
+        ----------
+        then : callable, optional
+            Called when it is closed, or where nothing is open.
+        failed : callable, optional
+            Called with what a person is told.
+        """
+        self.keeper.finish(then or _nothing, failed or _nothing)
+
+    def drop(self) -> None:
+        """Close what is annotated without saving it."""
         annotation, self.annotation = self.annotation, None
         if annotation is not None:
             annotation.close()
@@ -247,7 +250,8 @@ class Workbench:
                 raise
 
         def done(found: tuple[Opened, LayerData]) -> None:
-            self.adopt(*found)
+            # Not before it is known that the other one can be opened.
+            self.finish(lambda: self.adopt(*found), lambda _: found[0].session.close())
 
         self.worker.submit(load, done, lane="io")
 
@@ -255,7 +259,6 @@ class Workbench:
         """Go on with a session that was opened, in a layer of its own."""
         from napari.layers import Image, Layer
 
-        self.finish()
         image = Layer.create(*data)
         if not isinstance(image, Image):
             raise InputError(f"the session's image is shown as {type(image).__name__}, not as an image")
@@ -266,20 +269,17 @@ class Workbench:
         return annotation
 
     def save_as(self, folder: Path) -> None:
-        """Keep the session in another folder from now on.
+        """Keep the session in another folder from now on; the image is read in a thread first.
 
-        Raises
-        ------
-        InputError
-            If nothing is annotated, or the folder holds something or cannot be written.
+        Parameters
+        ----------
+        folder : Path
+            A new or empty one; if it holds something or cannot be written a person is told, and the session stays
+            where it is.
         """
-        annotation = self._open_one()
-        # What is nowhere on the disk yet goes with it, or it could never be opened again.
-        annotation.session.save_as(folder, embed=annotation.session.stack.path is None)
-        write_view(folder, view_of(annotation.image, annotation.frame.spec.axes))
-        remember(folder)
-        self.say(f"kept in {folder}")
-        self.events.saved.emit()
+        self._open_one()
+        self.say(f"saving to {folder.name}…")
+        self.keeper.save_as(folder)
 
     def export(self, path: Path, form: str) -> None:
         """Write labels, or what is measured of them, for other programs; in a thread.
@@ -310,7 +310,12 @@ class Workbench:
 
     def _guarded(self, call: Callable[[Annotation], Any]) -> Callable[[], None]:
         def run() -> None:
-            self.attempt(lambda: call(self.need()))
+            self.attempt(begin)
+
+        def begin() -> None:
+            image = self.candidate() if self.annotation is None else None
+            if image is None or not self.adopting.begin(image, run):
+                call(self.need())
 
         return run
 
@@ -341,9 +346,9 @@ class Workbench:
             stop()
         self.viewer.layers.events.removed.disconnect(self._layer_removed)
         self.adopting.close()
+        self.keeper.close()
         annotation, self.annotation = self.annotation, None
         if annotation is not None:
-            self.attempt(lambda: self._keeping.end(annotation))
             annotation.close(layers=False)
         self.worker.close()
 
@@ -370,7 +375,10 @@ class Workbench:
             return
         for layer, name in ((annotation.image, "image was"), (annotation.masks.layer, "masks were")):
             if event.value is layer:
-                self.attempt(lambda: self._keeping.end(annotation))
-                self._drop()
-                if annotation.session.folder is not None or not annotation.session.history:
-                    self.say(f"the {name} removed; what was done is saved, and can be opened again")
+                self.drop()
+                self.keeper.leave(name)
+                return
+
+
+def _nothing(_: Exception | None = None) -> None:
+    return

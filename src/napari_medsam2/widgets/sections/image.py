@@ -65,6 +65,7 @@ class ImageSection(Section):
         layers.events.removed.connect(self.refresh)
         layers.selection.events.active.connect(self._follow)
         bench.events.annotation.connect(self.refresh)
+        bench.events.saved.connect(self._finishing)
         self._follow()
         self.refresh()
 
@@ -75,6 +76,14 @@ class ImageSection(Section):
         layers.events.removed.disconnect(self.refresh)
         layers.selection.events.active.disconnect(self._follow)
         self._bench.events.annotation.disconnect(self.refresh)
+        self._bench.events.saved.disconnect(self._finishing)
+
+    def _finishing(self) -> None:
+        """While the work is saved it cannot be finished again."""
+        if self._bench.annotation is not None:
+            finishing = self._bench.keeper.finishing
+            self.start.setText("Finishing…" if finishing else "Finish")
+            self.start.setEnabled(not finishing)
 
     def refresh(self, _: Any = None) -> None:
         """List the image layers, and say what is annotated."""
@@ -158,6 +167,8 @@ class ImageSection(Section):
         image = self._current()
         if image is None:
             raise InputError("there is no image to annotate; open one with File ▸ Open, or File ▸ Open Sample")
+        if self._bench.adopting.begin(image, lambda: None):
+            return
         low, high = image.contrast_limits
         window = (float(low), float(high)) if self.intensity.currentData() and not image.rgb else None
         kind: Kind = self.kind.currentData()

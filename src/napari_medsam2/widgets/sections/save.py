@@ -6,13 +6,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog, QPushButton, QSizePolicy, QWidget
 
 from napari_medsam2.widgets.export_dialog import ExportDialog
 from napari_medsam2.widgets.kept import Entry, last_session, prune, sessions_folder
 from napari_medsam2.widgets.sections.parts import Section, elided, row
 
 if TYPE_CHECKING:
+    from qtpy.QtGui import QResizeEvent
+
     from napari_medsam2.widgets.workbench import Workbench
 
 __all__ = ["SaveSection"]
@@ -34,13 +37,12 @@ class SaveSection(Section):
         self.open.clicked.connect(lambda *_: bench.attempt(self._open))
         self.keep.clicked.connect(lambda *_: bench.attempt(self._keep))
         self.export.clicked.connect(lambda *_: bench.attempt(self._export))
-        self.resume = QPushButton()
+        self.resume = _Shortened()
         self.resume.setVisible(False)
         self.resume.clicked.connect(lambda *_: bench.attempt(self._resume))
         self._last: Entry | None = None
         self._dialog: ExportDialog | None = None
-        self.column.addWidget(self.resume)
-        self.column.addWidget(row(self.open, self.keep, self.export))
+        self.column.addWidget(row(self.open, self.resume, self.keep, self.export, stretch=1))
         self.column.addWidget(self.where)
         bench.events.annotation.connect(self._opened)
         bench.events.saved.connect(self.refresh)
@@ -61,13 +63,21 @@ class SaveSection(Section):
     def refresh(self) -> None:
         """Say where the work is."""
         annotation = self._bench.annotation
+        # On a small screen there is no room for what cannot be used: either the one or the other.
         self.resume.setVisible(annotation is None and self._last is not None)
-        self.keep.setEnabled(annotation is not None)
+        for button in (self.keep, self.export):
+            button.setVisible(annotation is not None)
+        self.where.setVisible(annotation is not None)
+        percent = self._bench.keeper.percent
+        self.keep.setEnabled(annotation is not None and not self._bench.keeper.finishing)
         self.export.setEnabled(annotation is not None)
         if annotation is None:
-            self.where.setText("Nothing is being annotated")
+            self.where.setText("")
+        elif percent is not None:
+            self.where.setText(f"Reading the image to save it: {percent} %")
+            self.where.setToolTip("The work is in memory until the image has been read; you can go on meanwhile.")
         elif annotation.session.folder is None:
-            self.where.setText("In memory so far: saving begins when the image has been read")
+            self.where.setText("Not saved yet: choose Save as…")
         else:
             read_only = " (read-only)" if annotation.session.read_only else ""
             self.where.setText(f"Saved after every step: {annotation.session.folder.name}{read_only}")
@@ -83,7 +93,7 @@ class SaveSection(Section):
         self._last = last
         if last is not None:
             day = time.strftime("%d %b %H:%M", time.localtime(last.changed))
-            self.resume.setText(f"Go on with {last.name}")
+            self.resume.show_text(f"Go on with {last.name}")
             self.resume.setToolTip(f"The last session, of {day}: {last.folder}")
         self.refresh()
 
@@ -105,6 +115,30 @@ class SaveSection(Section):
         if self._dialog is None:
             self._dialog = ExportDialog(self._bench, self)
         self._dialog.offer()
+
+
+class _Shortened(QPushButton):
+    """Takes what is left of a row; its text is cut in the middle where it does not fit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._whole = ""
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+
+    def show_text(self, text: str) -> None:
+        """Show a text, as much of it as fits."""
+        self._whole = text
+        self.setAccessibleName(text)
+        self._fit()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Cut anew."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        room = max(self.width() - 16, 20)
+        self.setText(self.fontMetrics().elidedText(self._whole, Qt.TextElideMode.ElideMiddle, room))
 
 
 def _look() -> Entry | None:

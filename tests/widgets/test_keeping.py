@@ -1,0 +1,195 @@
+"""What was done comes to the disk without the window waiting for it, whenever a person is done."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from tests.dummy import DummyBackend
+from tests.widgets.docking import Patch, begin, fast_model, hear, open_dock
+from tests.widgets.driving import wait_until
+
+from napari_medsam2 import AnnotationSession
+from napari_medsam2.widgets.kept import last_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from napari_medsam2.widgets.annotation import Annotation
+    from napari_medsam2.widgets.dock import MedSam2Dock
+
+PATCH = Patch((40, 48), 8, 10, 16, 20)
+
+
+class SlowDisk:
+    """An image that takes as long to read, in any thread but the main one, as the test wants."""
+
+    def __init__(self) -> None:
+        self.pixels = np.broadcast_to(PATCH.picture(), (9, *PATCH.mask.shape)).copy()
+        self.shape, self.dtype, self.ndim = self.pixels.shape, self.pixels.dtype, 3
+        self.ready = threading.Event()
+        self.main = threading.get_ident()
+        self.read_by_main: list[Any] = []
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        if threading.get_ident() == self.main:
+            self.read_by_main.append(key)
+        else:
+            assert self.ready.wait(60)
+        return np.asarray(self.pixels[key])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.pixels, dtype)
+
+
+@pytest.fixture
+def disk() -> Iterator[SlowDisk]:
+    made = SlowDisk()
+    yield made
+    made.ready.set()
+
+
+@pytest.fixture
+def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    return hear(monkeypatch)
+
+
+@pytest.fixture
+def dock(
+    make_napari_viewer: Callable[..., Any], disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MedSam2Dock]:
+    fast_model(monkeypatch, side=24)
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(820, 560)
+    viewer.add_image(disk, name="cells", contrast_limits=(0, 255))
+    made = open_dock(viewer)
+    yield made
+    disk.ready.set()
+    made.shut()
+
+
+def paint(dock: MedSam2Dock) -> Annotation:
+    """Annotate, and paint a mask: it needs neither the model nor the image."""
+    dock.image.start.click()
+    annotation = dock.bench.annotation
+    assert annotation is not None
+    label = annotation.new_object("cell")
+    annotation.prompting.paint({4: {label: PATCH.mask}})
+    assert annotation.session.folder is None
+    return annotation
+
+
+def holds_the_mask(folder: Path) -> bool:
+    with AnnotationSession.open(folder, backend=DummyBackend(side=24)) as session:
+        return bool((session.slice_labels(4) == PATCH.mask).all())
+
+
+def test_finishing_waits_for_the_image_and_the_window_does_not(
+    dock: MedSam2Dock, disk: SlowDisk, notes: list[str]
+) -> None:
+    paint(dock)
+    wait_until(lambda: "0 %" in dock.save.where.whole())
+    del disk.read_by_main[:]
+    dock.image.start.click()
+    assert len(dock.bench.viewer.layers) == 4, "the work is not safe yet"
+    assert dock.image.start.text() == "Finishing…"
+    assert not dock.image.start.isEnabled()
+    assert not dock.save.keep.isEnabled()
+    disk.ready.set()
+    wait_until(lambda: dock.bench.annotation is None)
+    assert disk.read_by_main == []
+    assert dock.image.start.text() == "Annotate"
+    assert dock.image.start.isEnabled()
+    assert [layer.name for layer in dock.bench.viewer.layers] == ["cells"]
+    wait_until(dock.save.resume.isVisible)
+    last = last_session()
+    assert last is not None
+    assert holds_the_mask(last.folder)
+    assert notes == []
+
+
+def test_nothing_is_waited_for_where_nothing_was_done(dock: MedSam2Dock, disk: SlowDisk) -> None:
+    dock.image.start.click()
+    assert len(dock.bench.viewer.layers) == 4
+    dock.image.start.click()
+    assert len(dock.bench.viewer.layers) == 1
+    disk.ready.set()
+    dock.shut()
+    assert last_session() is None
+
+
+def test_saving_elsewhere_reads_the_image_in_a_thread_and_then_goes_on_there(
+    dock: MedSam2Dock, disk: SlowDisk, notes: list[str], tmp_path: Path
+) -> None:
+    annotation = paint(dock)
+    del disk.read_by_main[:]
+    dock.bench.save_as(tmp_path / "mine")
+    # A person goes on meanwhile.
+    label = annotation.new_object("another")
+    annotation.prompting.paint({5: {label: PATCH.mask}})
+    dock.image.start.click()
+    assert len(dock.bench.viewer.layers) == 4
+    disk.ready.set()
+    wait_until(lambda: dock.bench.annotation is None)
+    assert disk.read_by_main == []
+    assert holds_the_mask(tmp_path / "mine")
+    with AnnotationSession.open(tmp_path / "mine", backend=DummyBackend(side=24)) as session:
+        assert [info.name for info in session.objects.values()] == ["cell", "another"]
+    assert notes == []
+
+
+def test_a_folder_that_holds_something_is_left_alone(
+    dock: MedSam2Dock, disk: SlowDisk, notes: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "image.npy").write_text("precious")
+    annotation = paint(dock)
+    disk.ready.set()
+    dock.bench.save_as(tmp_path / "mine")
+    wait_until(lambda: bool(notes))
+    assert len(notes) == 1
+    assert "not an empty folder" in notes[0]
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["image.npy"]
+    assert (tmp_path / "mine" / "image.npy").read_text() == "precious"
+    # It is kept by itself as before.
+    wait_until(lambda: annotation.session.folder is not None)
+    assert annotation.session.folder is not None
+    assert holds_the_mask_while_open(annotation)
+
+
+def holds_the_mask_while_open(annotation: Annotation) -> bool:
+    return bool((annotation.session.slice_labels(4) == PATCH.mask).all())
+
+
+def test_work_is_saved_though_its_image_was_removed_meanwhile(
+    dock: MedSam2Dock, disk: SlowDisk, notes: list[str]
+) -> None:
+    annotation = paint(dock)
+    viewer = dock.bench.viewer
+    said: list[str] = []
+    dock.bench.events.said.connect(said.append)
+    viewer.layers.remove(annotation.image)
+    assert len(viewer.layers) == 0
+    # Another image is begun before the first one was read.
+    viewer.add_image(np.zeros((3, 40, 48), np.uint8), name="next", contrast_limits=(0, 255))
+    after = begin(dock)
+    disk.ready.set()
+    wait_until(lambda: any("was removed; what was done is saved" in one for one in said))
+    folder = annotation.session.folder
+    assert folder is not None
+    assert holds_the_mask(folder)
+    assert dock.bench.annotation is after
+    assert notes == []
+
+
+def test_closing_the_window_saves_what_is_on_its_way(dock: MedSam2Dock, disk: SlowDisk) -> None:
+    annotation = paint(dock)
+    dock.bench.viewer.layers.remove(annotation.image)
+    threading.Timer(0.2, disk.ready.set).start()
+    dock.shut()
+    folder = annotation.session.folder
+    assert folder is not None
+    assert holds_the_mask(folder)
