@@ -67,7 +67,7 @@ PHASES = (
         steady=True,
     ),
     Recipe(
-        seed=2, steps=2000, final_share=1 / 6, stacks=2, slices=5, collections=2, real=0.33, learning_rate=5e-4,
+        seed=2, steps=1750, final_share=1 / 6, stacks=2, slices=5, collections=2, real=0.33, learning_rate=5e-4,
         warmup=30, steady=True, frozen=3, pieces=0.15,
     ),
 )  # fmt: skip
