@@ -87,7 +87,7 @@ class ExportDialog(QDialog):
     def _suggest(self, _: int = 0) -> None:
         form: str = self.form.currentData()
         what = {"csv": " objects", "csv-slices": " slices", "confidence": " confidence"}.get(form, " labels")
-        self.path.setText(str(self._folder / f"{self._name}{what}{FORMATS[form].suffix}"))
+        self.path.setText(_short(self._folder / f"{self._name}{what}{FORMATS[form].suffix}"))
 
     def _look(self, text: str) -> None:
         there = bool(text.strip()) and Path(text).expanduser().exists()
@@ -95,10 +95,12 @@ class ExportDialog(QDialog):
 
     def _browse(self, _: bool = False) -> None:
         form = FORMATS[self.form.currentData()]
-        path, _chosen = QFileDialog.getSaveFileName(self, f"Export {form.about}", self.path.text())
+        path, _chosen = QFileDialog.getSaveFileName(
+            self, f"Export {form.about}", str(Path(self.path.text()).expanduser())
+        )
         if path:
             self._folder = Path(path).parent
-            self.path.setText(path if path.endswith(form.suffix) else path + form.suffix)
+            self.path.setText(_short(Path(path if path.endswith(form.suffix) else path + form.suffix)))
 
     def _export(self) -> None:
         text = self.path.text().strip()
@@ -109,3 +111,9 @@ class ExportDialog(QDialog):
             raise InputError(f"there is no folder {path.parent}; choose another one")
         self.accept()
         self._bench.export(path, self.form.currentData())
+
+
+def _short(path: Path) -> str:
+    """As a person knows it: what lies at home begins with ``~``."""
+    home = Path.home()
+    return str(Path("~") / path.relative_to(home)) if path.is_relative_to(home) else str(path)
