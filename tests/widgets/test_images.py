@@ -296,7 +296,7 @@ def test_one_prompt_for_pictures_of_different_sizes(desk: Desk) -> None:
     assert dock.next_step.said.whole().startswith("Propagated: 3 images in ")
     assert dock.propagate.ranged.text() == "Images"
     key(desk.viewer, "W")
-    wait_until(lambda: "left to review" in dock.next_step.said.whole())
+    wait_until(lambda: " left" in dock.next_step.said.whole())
     assert dock.next_step.said.whole().startswith(f"Object 1, image {annotation.index}: confidence 0.")
     for index, (picture, one) in enumerate(made):
         labels = annotation.session.slice_labels(index)

@@ -253,7 +253,7 @@ class Annotation:
         self._been.append(here)
         self.select(item.label)
         self.show(item.index)
-        self._tell(item.label, item.index, item.drift, f"; {len(left)} left to review")
+        self._tell(item.label, item.index, item.drift, f"; {len(left)} left")
 
     @property
     def can_go_back(self) -> bool:

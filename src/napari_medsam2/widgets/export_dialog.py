@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.export import FORMATS
+from napari_medsam2.widgets.rows.words import short_path
 from napari_medsam2.widgets.sections.parts import row
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class ExportDialog(QDialog):
     def _suggest(self, _: int = 0) -> None:
         form: str = self.form.currentData()
         what = {"csv": " objects", "csv-slices": " slices", "confidence": " confidence"}.get(form, " labels")
-        self.path.setText(_short(self._folder / f"{self._name}{what}{FORMATS[form].suffix}"))
+        self.path.setText(short_path(self._folder / f"{self._name}{what}{FORMATS[form].suffix}"))
 
     def _look(self, text: str) -> None:
         there = bool(text.strip()) and Path(text).expanduser().exists()
@@ -100,7 +101,7 @@ class ExportDialog(QDialog):
         )
         if path:
             self._folder = Path(path).parent
-            self.path.setText(_short(Path(path if path.endswith(form.suffix) else path + form.suffix)))
+            self.path.setText(short_path(Path(path if path.endswith(form.suffix) else path + form.suffix)))
 
     def _export(self) -> None:
         text = self.path.text().strip()
@@ -111,9 +112,3 @@ class ExportDialog(QDialog):
             raise InputError(f"there is no folder {path.parent}; choose another one")
         self.accept()
         self._bench.export(path, self.form.currentData())
-
-
-def _short(path: Path) -> str:
-    """As a person knows it: what lies at home begins with ``~``."""
-    home = Path.home()
-    return str(Path("~") / path.relative_to(home)) if path.is_relative_to(home) else str(path)

@@ -292,12 +292,13 @@ class Workbench:
             One of `napari_medsam2.export.FORMATS`.
         """
         from napari_medsam2.export import export_labels
+        from napari_medsam2.widgets.rows.words import short_path
 
         frozen = self._open_one().session.frozen()
         self.say(f"exporting {path.name}…")
         self.worker.submit(
             lambda: export_labels(path, frozen, form),
-            lambda _: self.say(f"exported {path.name} to {path.parent}"),
+            lambda _: self.say(f"exported {path.name} to {short_path(path.parent)}"),
             lane="io",
         )
 

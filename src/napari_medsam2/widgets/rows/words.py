@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_medsam2.results import ObjectResult
     from napari_medsam2.session_base import Kind
 
-__all__ = ["counted", "noun", "trust"]
+__all__ = ["counted", "noun", "short_path", "trust"]
 
 
 def noun(kind: Kind) -> str:
@@ -34,3 +35,9 @@ def trust(result: ObjectResult, drift: float | None = None) -> str:
     if result.source != "mask":
         return f"confidence {result.confidence:.2f}"
     return "as it was drawn" if drift is None else f"{100 * (1 - drift):.0f} % like its neighbours"
+
+
+def short_path(path: Path) -> str:
+    """Write a path as a person knows it: what lies at home begins with ``~``."""
+    home = Path.home()
+    return str(Path("~") / path.relative_to(home)) if path.is_relative_to(home) else str(path)
