@@ -40,7 +40,7 @@ def doubled(*models: Any) -> Iterator[None]:
     kept = (module.float32, torch.Tensor.float, cases.make_film, parity.Torch, torch.get_default_dtype())
     module.float32 = module.float = torch.float64
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
-    cases.make_film = lambda *args, **kwargs: kept[2](*args, **kwargs).double()  # type: ignore[assignment]
+    cases.make_film = lambda *args, **kwargs: kept[2](*args, **kwargs).double()
     parity.Torch = _Double  # type: ignore[misc]
     torch.set_default_dtype(torch.float64)
     for model in models:

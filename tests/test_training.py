@@ -251,6 +251,23 @@ def test_every_kind_of_first_prompt_occurs_and_fits() -> None:
     assert kinds >= {(True, False, False), (False, True, False), (True, True, False), (False, True, True)}
 
 
+def test_objects_of_several_bodies_are_asked_for_by_a_box_or_a_mask(
+    material: tuple[list[AnnotatedImage], list[Path]],
+) -> None:
+    source = ClipSource(*material, 96, np.random.default_rng(2), pieces=1.0)
+    joined = [clip for clip in (source.single(3, real=False) for _ in range(30)) if clip.pieces]
+    parts = [ndimage.label(mask[0])[1] for clip in joined for mask in clip.masks.numpy()]
+    apart = [ndimage.label(m[0])[1] for c in (source.single(3, real=True) for _ in range(10)) for m in c.masks.numpy()]
+    assert len(joined) > 10
+    assert sum(n > 1 for n in parts) > len(joined) / 2
+    assert max(apart) == 1
+    mask = np.zeros((96, 96), bool)
+    mask[10:30, 20:60] = mask[60:80, 20:60] = True
+    prompts = [first_prompt(mask, np.random.default_rng(i), pieces=True) for i in range(50)]
+    assert all(p.box is not None or p.previous is not None for p in prompts)
+    assert not any(p.box is not None and len(p.points) for p in prompts)
+
+
 def test_soft_iou_against_a_count() -> None:
     logits = torch.full((2, 1, 8, 8), -1.0)
     target = torch.zeros(2, 1, 8, 8)
@@ -301,6 +318,20 @@ def test_a_steady_rate_lets_a_run_be_prolonged_until_it_falls(
         longer.load(tmp_path / "c.pt")
     with pytest.raises(InputError, match="another recipe"):
         Trainer(replace(steady, steps=20, learning_rate=1e-5), *material).load(tmp_path / "c.pt")
+
+
+def test_blocks_that_are_left_as_they_are_stay_so_and_the_others_learn(
+    material: tuple[list[AnnotatedImage], list[Path]],
+) -> None:
+    trainer = Trainer(replace(_TINY, frozen=2), *material)
+    before = {k: v.clone() for k, v in trainer.network.state_dict().items()}
+    trainer.advance()
+    same = {k for k, v in trainer.network.state_dict().items() if torch.equal(v, before[k])}
+    early = {k for k in before if k.startswith(("encoder.stem", "encoder.blocks.0.", "encoder.blocks.1."))}
+    assert early <= same
+    weights = {k for k in before if k.startswith("encoder.blocks.3.") and before[k].ndim == 4}
+    assert weights
+    assert not weights & same
 
 
 def test_a_later_phase_begins_with_the_earlier_one_s_weights(material: tuple[list[AnnotatedImage], list[Path]]) -> None:

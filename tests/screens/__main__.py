@@ -13,8 +13,11 @@ _PLACE = Path(__file__).parents[2] / "docs" / "images" / "gui"
 
 def main() -> None:
     """Play all stories, or those that are named."""
-    # Before napari is imported: neither the settings nor the sessions of the person who runs this are touched.
+    # Before napari is imported: neither settings, sessions nor files of the person who runs this are touched.
     apart = tempfile.TemporaryDirectory()
+    # Paths that pictures show are those of somebody without a name.
+    os.environ["HOME"] = os.environ["USERPROFILE"] = str(Path(apart.name) / "home")
+    Path(os.environ["HOME"]).mkdir()
     os.environ["NAPARI_CONFIG"] = str(Path(apart.name) / "settings.yaml")
     os.environ["NAPARI_MEDSAM2_SESSIONS"] = str(Path(apart.name) / "sessions")
     from tests.screens.stories import STORIES

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from qtpy.QtCore import QBuffer, QIODevice, QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QDockWidget
+from qtpy.QtWidgets import QApplication, QTabBar
 from tests.widgets import driving
 
 from napari_medsam2.widgets.start import open_window
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from qtpy.QtWidgets import QWidget
+    from qtpy.QtWidgets import QComboBox, QWidget
 
     from napari_medsam2.widgets.annotation import Annotation
 
@@ -131,10 +131,30 @@ class Stage:
         self.settle()
 
     def tab(self, name: str) -> None:
-        """Bring a docked panel to the front."""
-        self.clicks += 1
-        next(dock for dock in self.window.findChildren(QDockWidget) if dock.windowTitle() == name).raise_()
+        """Bring a docked panel to the front, with a click on its tab."""
+        for bar in self.window.findChildren(QTabBar):
+            for number in range(bar.count()):
+                if bar.isVisible() and bar.tabText(number) == name:
+                    self.press(bar, bar.tabRect(number).center())
+                    self.rest()
+                    return
+        raise AssertionError(f"there is no tab {name}")
+
+    def choose(self, box: QComboBox, text: str) -> None:
+        """Open a list and click on the entry that begins like this."""
+        self.press(box)
         self.rest()
+        entry = next(box.model().index(i, 0) for i in range(box.count()) if box.itemText(i).startswith(text))
+        rows: Any = box.view()
+        self.press(rows.viewport(), rows.visualRect(entry).center())
+        assert box.currentText().startswith(text), f"{box.currentText()!r} was chosen"
+
+    def jump(self, label: int, index: int) -> None:
+        """Click on a bar of the review strip."""
+        strip = self.review.strip
+        self.press(strip.viewport(), strip.place(label, index))
+        self.rest()
+        assert (self.annotation.label, self.annotation.index) == (label, index)
 
     # -- time ------------------------------------------------------------------------------------------------------
 

@@ -292,6 +292,12 @@ def test_one_prompt_for_pictures_of_different_sizes(desk: Desk) -> None:
     assert "outside the image" in desk.notes[0]
     dock.propagate.go.click()
     settle(annotation)
+    # What is in no order has no slices.
+    assert dock.next_step.said.whole().startswith("Propagated: 3 images in ")
+    assert dock.propagate.ranged.text() == "Images"
+    key(desk.viewer, "W")
+    wait_until(lambda: " left" in dock.next_step.said.whole())
+    assert dock.next_step.said.whole().startswith(f"Object 1, image {annotation.index}: confidence 0.")
     for index, (picture, one) in enumerate(made):
         labels = annotation.session.slice_labels(index)
         assert labels.shape == picture.shape

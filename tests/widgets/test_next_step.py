@@ -29,6 +29,8 @@ BEGUN = Situation("cells", True, slices=12, tool="prompt", name="object 1")
         (replace(BEGUN, seeded=True, carried=True, masked=True, prompted=True, left=8, total=9), "Press W"),
         (replace(BEGUN, seeded=True, carried=True, prompted=True, pending=True, left=8, total=9), "Shift+G"),
         (replace(BEGUN, tool="paint", carried=True, pending=True), "Shift+G"),
+        (replace(BEGUN, tool="paint", carried=True, prompted=True, left=8), "W: the most doubtful mask"),
+        (replace(BEGUN, running=True, collection=True), "another image"),
         (replace(BEGUN, negative=True), "X goes back"),
         (replace(BEGUN, seeded=True, carried=True, masked=True, total=9), "Export…"),
     ],

@@ -215,6 +215,11 @@ def test_a_double_click_on_the_slices_goes_there(qtbot: QtBot) -> None:
     assert ("jumped", 2) in heard
 
 
+def _headings(table: ObjectTable) -> list[str]:
+    model = table.view.model()
+    return [str(model.headerData(column, Qt.Orientation.Horizontal)) for column in (Column.SLICES, Column.SIZE)]
+
+
 def test_sizes_have_their_unit_in_the_heading(qtbot: QtBot) -> None:
     table = _table(qtbot)
     heading = table.view.model().headerData(Column.SIZE, Qt.Orientation.Horizontal)
@@ -222,7 +227,12 @@ def test_sizes_have_their_unit_in_the_heading(qtbot: QtBot) -> None:
     assert _text(table, 1, Column.SIZE) == "1230"
     pixel = Measure("Area", "pixel", 2, 1.0, True, ())
     table.show_rows([_row(1, size=None, measure=pixel)], 1)
-    assert table.view.model().headerData(Column.SIZE, Qt.Orientation.Horizontal) == "Pixels"
+    # A mean that is called a sum would be believed.
+    assert _headings(table) == ["Slices", "Mean px"]
+    table.show_rows([_row(1, size=5.0, measure=Measure("Area", "um", 2, 1.0, True, (), "image"))], 1)
+    assert _headings(table) == ["Images", "Mean µm²"]
+    table.show_rows([_row(1, size=None, measure=Measure("Area", "pixel", 2, 1.0, False, ()))], 1)
+    assert _headings(table) == ["Slices", "Pixels"]
     assert _text(table, 1, Column.SIZE) == "…"
 
 

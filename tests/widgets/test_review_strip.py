@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("napari")
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QPoint, QRect, Qt
 from qtpy.QtTest import QTest
 from tests.widgets.looks import dress, pixels, turn
 
@@ -135,6 +135,17 @@ def test_the_current_slice_and_object_come_into_view(qtbot: QtBot) -> None:
     assert strip.at(at) == (55, 1700)
     strip.set_current(2, 3)
     assert strip.viewport().rect().contains(strip.place(2, 3))
+
+
+def test_an_object_that_gets_its_row_after_it_was_chosen_comes_into_view(qtbot: QtBot) -> None:
+    strip = _strip(qtbot, 3, 31)
+    strip.set_current(9, 15)
+    strip.show_rows(_rows(9, 31), StripAxis(31))
+    whole = QRect(0, strip.place(9, 15).y() - 5, 1, 10)
+    assert strip.viewport().rect().contains(whole)
+    strip.set_current(5, 15)
+    strip.resize(strip.width(), strip.height() - 30)
+    assert strip.viewport().rect().contains(strip.place(5, 15))
 
 
 def test_the_wheel_over_names_scrolls(qtbot: QtBot) -> None:

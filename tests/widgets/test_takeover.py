@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +19,6 @@ from napari_medsam2.widgets.takeover import begin as take
 from napari_medsam2.widgets.takeover import candidates, numbered
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari_medsam2.widgets.annotation import Annotation
     from napari_medsam2.widgets.dock import MedSam2Dock
 
@@ -57,6 +57,9 @@ def test_a_labels_layer_is_imported_from_the_dock_to_be_reviewed_and_corrected(d
     # The likeliest wrong one first: the only mask that is unlike its neighbours.
     key(viewer, "W")
     wait_until(lambda: (annotation.label, annotation.index) == (1, 6))
+    # The model knows nothing of it: "confidence 1.00" of the likeliest wrong one would be nonsense.
+    said = dock.next_step.said.whole()
+    assert re.fullmatch(r"Object 1, slice 6: \d\d % like its neighbours; \d+ left", said), said
     drag(viewer, [world(dock, 19, 19), world(dock, 30, 25), world(dock, 36, 36)])
     settle(annotation)
     assert is_square(annotation.session.slice_labels(6) == 1)
@@ -140,14 +143,19 @@ def test_numbers_beyond_what_the_layer_holds_are_made_small() -> None:
         numbered(labels, {1, 2}, 4)
 
 
-def test_the_export_dialog_writes_what_is_annotated(dock: MedSam2Dock, tmp_path: Path, notes: list[str]) -> None:
+def test_the_export_dialog_writes_what_is_annotated(
+    dock: MedSam2Dock, tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     annotation = begin(dock)
     click(dock.bench.viewer, world(dock, 28, 28))
     settle(annotation)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
     dock.save.export.click()
     dialog = dock.save._dialog
     assert dialog is not None
-    assert dialog.path.text().endswith("cells labels.tif")
+    # What lies at home is written as people write it, and goes there.
+    assert dialog.path.text() == str(Path("~") / "cells labels.tif")
     dialog.path.setText(str(tmp_path / "nowhere" / "labels.tif"))
     dialog.go.click()
     assert "there is no folder" in notes[0].lower()
@@ -155,9 +163,12 @@ def test_the_export_dialog_writes_what_is_annotated(dock: MedSam2Dock, tmp_path:
     dialog.go.click()
     assert not dialog.isVisible()
     wait_until((tmp_path / "labels.tif").exists)
-    wait_until(lambda: dock.next_step.said.whole().startswith("Exported"))
+    wait_until(lambda: dock.next_step.said.whole() == "Exported labels.tif to ~")
     written = tifffile.imread(tmp_path / "labels.tif")
     np.testing.assert_array_equal(written[5], annotation.session.slice_labels(5))
+    dock.save.export.click()
+    dialog.go.click()
+    wait_until((tmp_path / "cells labels.tif").exists)
     dock.save.export.click()
     dialog.path.setText(str(tmp_path / "labels.tif"))
     assert "will be replaced" in dialog.note.text()

@@ -35,11 +35,14 @@ class Clip:
         ``(K, T, S, S)`` bool.
     ordered : bool
         Whether the slices are neighbours, so that positions carry over from one to the next.
+    pieces : bool
+        Whether an object may be several bodies that look alike, which only a box around all of them can ask for.
     """
 
     images: Tensor
     masks: Tensor
     ordered: bool
+    pieces: bool = False
 
 
 class ClipSource:
@@ -55,16 +58,23 @@ class ClipSource:
         The views' side S.
     rng : numpy.random.Generator
         All randomness comes from here.
+    pieces : float
+        Share of the synthetic single views in which an object is joined with others that look alike.
     """
 
     def __init__(
-        self, images: Sequence[AnnotatedImage], volumes: Sequence[Path], side: int, rng: np.random.Generator
+        self,
+        images: Sequence[AnnotatedImage],
+        volumes: Sequence[Path],
+        side: int,
+        rng: np.random.Generator,
+        pieces: float = 0.0,
     ) -> None:
         self._groups: dict[str, list[AnnotatedImage]] = {}
         for image in images:
             if len(image.boxes):
                 self._groups.setdefault(image.group, []).append(image)
-        self._volumes, self._side, self._rng = list(volumes), side, rng
+        self._volumes, self._side, self._rng, self._pieces = list(volumes), side, rng, pieces
 
     def single(self, objects: int, real: bool) -> Clip:
         """One view with up to ``objects`` objects."""
@@ -157,10 +167,11 @@ class ClipSource:
         images = torch.stack([_crop(volume.images[i], window, self._side) for i in order])
         stack = np.stack([_crop_labels(plane, window, self._side) for plane in labels])
         stack, (images,) = _turn(rng, stack, [images])
+        pieces = slices == 1 and rng.random() < self._pieces and _join_alike(stack[0], images[0], rng)
         chosen = _choose(stack[0], objects, rng)
         if not chosen:
             return None
-        return Clip(jitter_intensity(images, rng, strength=0.6), _masks(stack, chosen), ordered=True)
+        return Clip(jitter_intensity(images, rng, strength=0.6), _masks(stack, chosen), ordered=True, pieces=pieces)
 
     def _collection_synthetic(self, size: int) -> Clip:
         rng = self._rng
@@ -247,6 +258,21 @@ def _choose(labels: np.ndarray, count: int, rng: np.random.Generator) -> list[in
                 good.append(i + 1)
     rng.shuffle(good)
     return good[:count]
+
+
+def _join_alike(labels: np.ndarray, image: Tensor, rng: np.random.Generator) -> bool:
+    """Give an object, in place, the number of one or two others of nearly its brightness, as paired organs have."""
+    ids, counts = np.unique(labels[labels > 0], return_counts=True)
+    ids = ids[counts >= 0.001 * labels.size]
+    if len(ids) < 2:
+        return False
+    means = np.asarray(ndimage.mean(image.mean(0).numpy(), labels, ids))
+    own = int(rng.integers(len(ids)))
+    order = np.argsort(np.abs(means - means[own]))[1 : 2 + int(rng.random() < 0.3)]
+    alike = [i for i in order if abs(means[i] - means[own]) < 0.06]
+    for i in alike:
+        labels[labels == ids[i]] = ids[own]
+    return bool(alike)
 
 
 def _masks(stack: np.ndarray, chosen: list[int]) -> Tensor:

@@ -57,7 +57,7 @@ def prompt_exercise(network: CompactNetwork, clips: Sequence[Clip], rng: np.rand
     target, present = _targets(masks), torch.ones(len(masks), dtype=torch.bool)
     nothing = torch.zeros(len(masks), dtype=torch.bool)
     arrays = masks.numpy()
-    prompts = [first_prompt(m, rng) for m in arrays]
+    prompts = [first_prompt(m, rng, clips[i].pieces) for m, i in zip(arrays, owner.tolist(), strict=True)]
     prediction = network.decode(features, draw_planes(prompts, side), None, nothing)
     loss, iou = mask_loss(prediction, target, present)
     clicked = torch.tensor([p.box is None for p in prompts])

@@ -51,6 +51,10 @@ class Recipe:
     weight_decay: float = 0.02
     average: float = 0.998
     bfloat16: bool = True
+    frozen: int = 0
+    """How many of the encoder's blocks, from its stem on, are left as they are; their backward pass is the dearest."""
+    pieces: float = 0.0
+    """Share of the synthetic prompted views in which an object is several bodies that look alike."""
     steady: bool = False
     """Keep the learning rate until the last ``final_share`` of the steps, where it falls to nothing in a straight line;
     else it follows half a cosine from the beginning."""
@@ -59,11 +63,15 @@ class Recipe:
 PHASES = (
     Recipe(),
     Recipe(
-        seed=1, steps=1200, final_share=1 / 6, stacks=2, slices=5, collections=2, real=0.45, learning_rate=5e-4,
-        warmup=50, steady=True,
+        seed=1, steps=700, final_share=0, stacks=2, slices=5, collections=2, real=0.45, learning_rate=5e-4, warmup=50,
+        steady=True,
+    ),
+    Recipe(
+        seed=2, steps=1750, final_share=1 / 6, stacks=2, slices=5, collections=2, real=0.33, learning_rate=5e-4,
+        warmup=30, steady=True, frozen=3, pieces=0.15,
     ),
 )  # fmt: skip
-"""The shipped weights' recipes, one after the other; the second goes on from the first one's averaged weights."""
+"""The recipes, one after the other; each goes on from the averaged weights of the one before."""
 
 
 class Trainer:
@@ -101,6 +109,10 @@ class Trainer:
             self.network.load_state_dict({k: v.float() for k, v in widen_judge(weights).items()}, strict=False)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.train()
+        if recipe.frozen:
+            early = self.network.encoder
+            for part in (early.stem, early.stem_norm, *early.blocks[: recipe.frozen]):
+                part.requires_grad_(False)
         self.average = {k: v.detach().clone().float() for k, v in self.network.state_dict().items()}
         encoder = [p for n, p in self.network.named_parameters() if n.startswith("encoder.")]
         rest = [p for n, p in self.network.named_parameters() if not n.startswith("encoder.")]
@@ -134,7 +146,7 @@ class Trainer:
         r = self.recipe
         rng = np.random.default_rng([r.seed, 1, self.step])
         side = r.final_side if self.step >= r.steps * (1 - r.final_share) else r.side
-        source = ClipSource(self._images, self._volumes, side, rng)
+        source = ClipSource(self._images, self._volumes, side, rng, r.pieces)
 
         def real(count: int) -> list[bool]:
             return [bool(v) for v in rng.random(count) < r.real]

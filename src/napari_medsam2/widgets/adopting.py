@@ -120,5 +120,5 @@ class Adopting:
         except BaseException:
             opened.session.close()
             raise
-        bench.say(f"went on with {folder}")
+        bench.say(f"went on with {folder.name}")
         return annotation

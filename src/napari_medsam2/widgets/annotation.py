@@ -14,6 +14,7 @@ from napari_medsam2.widgets.mask_layer import MaskLayer
 from napari_medsam2.widgets.operations import Operations
 from napari_medsam2.widgets.prompt_layers import PromptLayers
 from napari_medsam2.widgets.prompting import Prompting
+from napari_medsam2.widgets.rows.words import noun, trust
 from napari_medsam2.widgets.running import Progress, Reach, Running
 from napari_medsam2.widgets.tools import Tools
 
@@ -90,7 +91,7 @@ class Annotation:
         self.masks = MaskLayer(viewer, session, frame, f"{name} masks", self._painted)
         self.prompts = PromptLayers(viewer, session, frame, name, self._edited, self.current, trouble)
         self.operations = Operations(session, worker, self.say, trouble)
-        self.prompting = Prompting(session, self.prompts, worker, self._answered, trouble)
+        self.prompting = Prompting(session, self.prompts, worker, self._tell, trouble)
         self.running = Running(session, worker, self._progress, self.say, trouble)
         self.tools = Tools(
             viewer, frame, self.prompts, self.masks.layer, self.prompting, self.current, trouble,
@@ -191,14 +192,14 @@ class Annotation:
     def accept(self) -> None:
         """Accept the selected object's mask on this slice."""
         self.prompting.accept(self._label, self._index)
-        self.say(f"accepted {self._name()} on slice {self._index}")
+        self.say(f"accepted {self._name()} on {self._place(self._index)}")
 
     def discard(self) -> None:
         """Stop a propagation, else take back what was prompted on this slice."""
         if self.running.busy:
             self.running.stop()
         elif self.prompting.discard(self._label, self._index):
-            self.say(f"discarded what was prompted for {self._name()} on slice {self._index}")
+            self.say(f"discarded what was prompted for {self._name()} on {self._place(self._index)}")
             self.prompts.refresh()
 
     def undo(self) -> None:
@@ -252,7 +253,7 @@ class Annotation:
         self._been.append(here)
         self.select(item.label)
         self.show(item.index)
-        self.say(f"{self._name()}, slice {item.index}: confidence {item.confidence:.2f}; {len(left)} left to review")
+        self._tell(item.label, item.index, item.drift, f"; {len(left)} left")
 
     @property
     def can_go_back(self) -> bool:
@@ -276,7 +277,7 @@ class Annotation:
         """Take the mask that is shown away; the slice waits for a prompt."""
         with self._judged():
             self.session.reject(self._label, self._index)
-        self.say(f"rejected {self._name()} on slice {self._index}: prompt it, or go on")
+        self.say(f"rejected {self._name()} on {self._place(self._index)}: prompt it, or go on")
 
     def skip(self) -> None:
         """Put the mask that is shown to the end, and go to the next."""
@@ -320,6 +321,15 @@ class Annotation:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
+    def _tell(self, label: int, index: int, drift: float | None = None, more: str = "") -> None:
+        packed = self.session.results.packed(label, index)
+        if packed is not None:
+            name = self.session.objects[label].name
+            self.say(f"{name}, {self._place(index)}: {trust(packed.bare, drift)}{more}")
+
+    def _place(self, index: int) -> str:
+        return f"{noun(self.session.kind)} {index}"
+
     def _name(self) -> str:
         info = self.session.objects.get(self._label)
         return info.name if info else "nothing"
@@ -336,11 +346,6 @@ class Annotation:
         if not chosen:
             raise InputError("all prompted objects are locked; unlock one in the objects table first")
         return replace(reach, labels=tuple(chosen))
-
-    def _answered(self, label: int, index: int) -> None:
-        packed = self.session.results.packed(label, index)
-        if packed is not None:
-            self.say(f"{self.session.objects[label].name}, slice {index}: confidence {packed.bare.confidence:.2f}")
 
     def _painted(self, painted: Mapping[int, Mapping[int, np.ndarray]]) -> None:
         try:

@@ -94,7 +94,7 @@ class Board:
             self.ledger, self.axis = None, StripAxis(0)
         else:
             self.ledger = Ledger(annotation.session)
-            self.axis = strip_axis(annotation.session.stack)
+            self.axis = strip_axis(annotation.session.stack, annotation.session.kind)
             annotation.events.masks.connect(self._masks)
             annotation.events.objects.connect(self._objects_changed)
             annotation.events.shown.connect(self._moved)

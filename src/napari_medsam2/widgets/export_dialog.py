@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.export import FORMATS
+from napari_medsam2.widgets.rows.words import short_path
 from napari_medsam2.widgets.sections.parts import row
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class ExportDialog(QDialog):
     def _suggest(self, _: int = 0) -> None:
         form: str = self.form.currentData()
         what = {"csv": " objects", "csv-slices": " slices", "confidence": " confidence"}.get(form, " labels")
-        self.path.setText(str(self._folder / f"{self._name}{what}{FORMATS[form].suffix}"))
+        self.path.setText(short_path(self._folder / f"{self._name}{what}{FORMATS[form].suffix}"))
 
     def _look(self, text: str) -> None:
         there = bool(text.strip()) and Path(text).expanduser().exists()
@@ -95,10 +96,12 @@ class ExportDialog(QDialog):
 
     def _browse(self, _: bool = False) -> None:
         form = FORMATS[self.form.currentData()]
-        path, _chosen = QFileDialog.getSaveFileName(self, f"Export {form.about}", self.path.text())
+        path, _chosen = QFileDialog.getSaveFileName(
+            self, f"Export {form.about}", str(Path(self.path.text()).expanduser())
+        )
         if path:
             self._folder = Path(path).parent
-            self.path.setText(path if path.endswith(form.suffix) else path + form.suffix)
+            self.path.setText(short_path(Path(path if path.endswith(form.suffix) else path + form.suffix)))
 
     def _export(self) -> None:
         text = self.path.text().strip()

@@ -10,6 +10,7 @@ from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QLineEdit, QStyledItemDelegate, QWidget
 
 from napari_medsam2.widgets.rows.numbers import format_size, short_unit
+from napari_medsam2.widgets.rows.words import counted
 from napari_medsam2.widgets.theme import icon, shades, swatch_icon
 
 if TYPE_CHECKING:
@@ -85,17 +86,18 @@ class ObjectModel(QAbstractTableModel):
             return None
         measure = self.rows[0].measure if self.rows else None
         size = "Volume" if measure is None else measure.name
+        word = "slice" if measure is None else measure.word
         unit = "" if measure is None else f" in {short_unit(measure.unit, measure.power)}"
         if role == Qt.ItemDataRole.DisplayRole:
-            return ("", "", "Name", "Slices", _heading(measure))[section]
+            return ("", "", "Name", f"{word.capitalize()}s", _heading(measure))[section]
         if role == Qt.ItemDataRole.ToolTipRole:
             mean = measure is not None and measure.mean
-            per = {"Volume": "; the mean of the time points", "Area": "; the mean of the slices that show it"}[size]
+            per = {"Volume": "; the mean of the time points", "Area": f"; the mean of the {word}s that show it"}[size]
             return (
                 "Shown or hidden (Space)",
                 "Locked objects are not painted over",
                 "Double click or F2: another name",
-                "Slices that show the object; double click to go where it is largest",
+                f"{word.capitalize()}s that show the object; double click to go where it is largest",
                 f"{size}{unit}{per if mean else ''}",
             )[section]
         if role == Qt.ItemDataRole.TextAlignmentRole:
@@ -190,7 +192,7 @@ def _tip(row: ObjectRow, column: int) -> str:
     if column == Column.NAME:
         return f"{row.name} (label {row.label})"
     if column == Column.SLICES:
-        return f"Seen on {row.slices:,} slices"
+        return f"Seen on {counted(row.slices, row.measure.word)}"
     if row.size is None:
         return "Being counted"
     unit = short_unit(row.measure.unit, row.measure.power)
@@ -201,6 +203,8 @@ def _heading(measure: Measure | None) -> str:
     if measure is None:
         return "Volume"
     unit = short_unit(measure.unit, measure.power)
+    if measure.mean:
+        return f"Mean {'px' if measure.unit == 'pixel' else unit}"
     return unit.capitalize() if measure.unit == "pixel" else f"{'Vol.' if measure.power == 3 else 'Area'} {unit}"
 
 

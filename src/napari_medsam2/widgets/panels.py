@@ -126,7 +126,8 @@ class ReviewPanel(Panel):
         read = () if packed is None else packed.read
         self.strip.set_bank({label: [one.index for one in read]})
         left, total = ledger.to_review()
-        confidence = None if packed is None else packed.bare.confidence
+        # That of a mask that was painted or imported is 1 by definition.
+        confidence = None if packed is None or packed.bare.source == "mask" else packed.bare.confidence
         self.bar.show_state(left, total, confidence, packed is not None, annotation.can_go_back)
 
     def _jump(self, label: int, index: int) -> None:

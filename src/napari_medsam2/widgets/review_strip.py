@@ -78,9 +78,12 @@ class ReviewStrip(QAbstractScrollArea):
         scene = self._scene
         if axis.count != scene.axis.count:
             scene.zoom = Zoom.all_of(axis.count)
+        same = [row.label for row in rows] == [row.label for row in scene.rows]
         scene.axis, scene.rows = axis, tuple(rows)
         self._painter.forget()
         self._lay_out()
+        if not same:
+            self._reveal()
 
     def set_current(self, label: int | None, index: int | None) -> None:
         """Put the cursor on a slice, and pick out an object; both come into view."""
@@ -91,14 +94,8 @@ class ReviewStrip(QAbstractScrollArea):
         scene.label, scene.index = label, index
         if index is not None and 0 <= index < scene.axis.count and self._ruler is None:
             self._set_zoom(scene.zoom.showing(index))
-        row = scene.row_of(label)
-        if moved and row is not None:
-            bar, top = self.verticalScrollBar(), row * scene.row_height
-            page = self.viewport().height() - self._ruler_height
-            if top < bar.value():
-                bar.setValue(top)
-            elif top + scene.row_height > bar.value() + page:
-                bar.setValue(top + scene.row_height - page)
+        if moved:
+            self._reveal()
         self.viewport().update()
 
     def set_bank(self, bank: Mapping[int, Collection[int]]) -> None:
@@ -144,6 +141,19 @@ class ReviewStrip(QAbstractScrollArea):
         if last <= first or np.isnan(values).all():
             return zoom.index(x, pixels)
         return first + int(np.nanargmin(values))
+
+    def _reveal(self) -> None:
+        """Scroll as little as shows the whole row of the object that is picked out."""
+        scene = self._scene
+        row = scene.row_of(scene.label)
+        if row is None:
+            return
+        bar, top = self.verticalScrollBar(), row * scene.row_height
+        page = self.viewport().height() - self._ruler_height
+        if top < bar.value():
+            bar.setValue(top)
+        elif top + scene.row_height > bar.value() + page:
+            bar.setValue(top + scene.row_height - page)
 
     def _pixels(self) -> int:
         return max(self.viewport().width() - self._scene.names, 1)
@@ -196,6 +206,7 @@ class ReviewStrip(QAbstractScrollArea):
         """Lay out anew."""
         super().resizeEvent(event)
         self._lay_out()
+        self._reveal()
 
     def changeEvent(self, event: QEvent) -> None:
         """Lay out anew in another font or theme."""

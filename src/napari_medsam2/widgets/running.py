@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.propagation import run
+from napari_medsam2.widgets.rows.words import counted, noun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -178,20 +179,19 @@ class Running:
         begun = self._begun
         if begun is not None:
             begun.finish(left)
-        self._end(f"propagated: {_slices(len(self._seen))} in {time.monotonic() - self._since:.1f} s")
+        self._end(f"propagated: {self._so_far()} in {time.monotonic() - self._since:.1f} s")
 
     def _stopped(self) -> None:
-        self._end(f"stopped after {_slices(len(self._seen))}; they stay, undo takes them back")
+        self._end(f"stopped after {self._so_far()}; they stay, undo takes them back")
 
     def _fail(self, error: Exception) -> None:
-        self._end(f"ended by an error after {_slices(len(self._seen))}")
+        self._end(f"ended by an error after {self._so_far()}")
         self._trouble(error)
+
+    def _so_far(self) -> str:
+        return counted(len(self._seen), noun(self._session.kind))
 
     def _end(self, text: str) -> None:
         self._ticket = self._begun = None
         self._progress(None)
         self._ended(text)
-
-
-def _slices(count: int) -> str:
-    return f"{count} slice" if count == 1 else f"{count} slices"

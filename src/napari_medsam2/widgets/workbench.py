@@ -265,7 +265,7 @@ class Workbench:
         self.viewer.add_layer(image)
         frame = Frame(image, str(image.metadata.get("axes") or guess_axes(image)), self.viewer.dims)
         annotation = self.open(image, frame, opened.session)
-        self.say(f"went on with {opened.session.folder}")
+        self.say(f"went on with {folder.name if (folder := opened.session.folder) else image.name}")
         return annotation
 
     def save_as(self, folder: Path) -> None:
@@ -292,10 +292,15 @@ class Workbench:
             One of `napari_medsam2.export.FORMATS`.
         """
         from napari_medsam2.export import export_labels
+        from napari_medsam2.widgets.rows.words import short_path
 
         frozen = self._open_one().session.frozen()
         self.say(f"exporting {path.name}…")
-        self.worker.submit(lambda: export_labels(path, frozen, form), lambda _: self.say(f"exported {path}"), lane="io")
+        self.worker.submit(
+            lambda: export_labels(path, frozen, form),
+            lambda _: self.say(f"exported {path.name} to {short_path(path.parent)}"),
+            lane="io",
+        )
 
     def _open_one(self) -> Annotation:
         if self.annotation is None:

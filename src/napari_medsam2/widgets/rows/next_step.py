@@ -88,7 +88,8 @@ def next_step(now: Situation) -> str:
             return "Open an image: drop it here, or File ▸ Open Sample ▸ Medical SAM 2."
         return "Press Annotate to begin with this image. Axes and channels were guessed: check them."
     if now.running:
-        return "Masks are carried on. Look around, or prompt another slice, meanwhile; Esc stops."
+        what = "image" if now.collection else "slice"
+        return f"Masks are carried on. Look around, or prompt another {what}, meanwhile; Esc stops."
     if now.hidden:
         return now.hidden
     if now.tool is None:
@@ -107,6 +108,8 @@ def _prompting(now: Situation) -> str:
         return f"Click what does not belong to {name}. X goes back to what does."
     if now.tool == "lasso" and now.prompted and not now.carried and now.slices > 1:
         return f"Draw around more of {name}; Ctrl cuts out. G carries it {there}."
+    if now.tool in ("paint", "erase") and now.prompted and now.carried and now.left:
+        return f"W: the most doubtful mask. Or paint more of {name} (E erases), P: back to clicks."
     if now.tool in _TOOLS and not (now.tool in ("lasso", "scribble") and now.left):
         done = " G carries it on." if now.prompted and now.slices > 1 and not now.carried else ""
         return _TOOLS[now.tool].format(name=name) + done

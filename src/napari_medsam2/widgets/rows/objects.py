@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_medsam2.widgets.rows.words import noun
+
 if TYPE_CHECKING:
     from napari_medsam2.session_base import Kind
     from napari_medsam2.stack import ImageStack
@@ -30,6 +32,8 @@ class Measure:
         Whether the size is the mean of the volumes, frames or pictures in which the object is.
     runs : tuple of range
         The slices of each of them.
+    word : str
+        What a slice is called: ``"slice"`` or ``"image"``.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Measure:
     pixel: float
     mean: bool
     runs: tuple[range, ...]
+    word: str = "slice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,4 +97,4 @@ def measure_of(stack: ImageStack, kind: Kind = "stack") -> Measure:
     if deep and known:
         pixel *= float(spacing.get("z", 1.0))
     runs = stack.runs() if deep else tuple(range(i, i + 1) for i in range(len(stack)))
-    return Measure("Volume" if deep else "Area", unit, 3 if deep else 2, pixel, len(runs) > 1, tuple(runs))
+    return Measure("Volume" if deep else "Area", unit, 3 if deep else 2, pixel, len(runs) > 1, tuple(runs), noun(kind))

@@ -7,11 +7,14 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_medsam2.widgets.rows.words import noun
+
 if TYPE_CHECKING:
     import numpy as np
 
     from napari_medsam2.prompts import SlicePrompt
     from napari_medsam2.results import PackedResult
+    from napari_medsam2.session_base import Kind
     from napari_medsam2.stack import ImageStack
 
 __all__ = ["Mark", "StripAxis", "StripRow", "mark_of", "names_of", "strip_axis"]
@@ -82,15 +85,18 @@ class StripAxis:
         First slices of volumes or films that follow each other, without the first one.
     titles : tuple of str, optional
         What the slices are called where their number is not enough: file names, ``"t 3, z 12"``.
+    word : str
+        What one is called: ``"slice"`` or ``"image"``.
     """
 
     count: int
     groups: tuple[int, ...] = ()
     titles: tuple[str, ...] | None = None
+    word: str = "slice"
 
     def title(self, index: int) -> str:
         """Return what a slice is called."""
-        return f"slice {index}" if self.titles is None else self.titles[index]
+        return f"{self.word} {index}" if self.titles is None else self.titles[index]
 
     def short(self, index: int) -> str:
         """Return what a ruler calls a slice: its number or, where it has coordinates, those."""
@@ -106,7 +112,7 @@ class StripAxis:
         return self.title(index).rpartition(", ")[0] if self.groups and self.titles is not None else ""
 
 
-def strip_axis(stack: ImageStack) -> StripAxis:
+def strip_axis(stack: ImageStack, kind: Kind = "stack") -> StripAxis:
     """Describe a stack's slices: file names for a collection, coordinates where slices have two axes or more."""
     from napari_medsam2.reading.axes import leading
 
@@ -118,7 +124,7 @@ def strip_axis(stack: ImageStack) -> StripAxis:
             ", ".join(f"{letter} {place}" for letter, place in zip(letters, stack.unravel(index), strict=True))
             for index in range(len(stack))
         )
-    return StripAxis(len(stack), groups, titles)
+    return StripAxis(len(stack), groups, titles, noun(kind))
 
 
 def mark_of(packed: PackedResult | None, prompt: SlicePrompt | None, verdict: str | None) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QProgressBar, QSpinBox, QWidget
 
 from napari_medsam2.widgets.actions import tooltip
+from napari_medsam2.widgets.rows.words import noun
 from napari_medsam2.widgets.running import Progress, Reach
 from napari_medsam2.widgets.sections.parts import MAC, Section, action_button, row, set_progress
 
@@ -32,10 +33,8 @@ class PropagateSection(Section):
         self.objects.addItem("All objects", False)
         self.objects.addItem("This object", True)
         self.ranged = QCheckBox("Slices")
-        self.ranged.setToolTip("Only within these slices, the last one included.")
         self.first, self.last = QSpinBox(), QSpinBox()
-        for box, tip in ((self.first, "The first slice."), (self.last, "The last slice.")):
-            box.setToolTip(tip)
+        for box in (self.first, self.last):
             box.setEnabled(False)
             self.ranged.toggled.connect(box.setEnabled)
         self.part = QCheckBox("Part at waists")
@@ -85,6 +84,11 @@ class PropagateSection(Section):
         for widget in (self.direction, self.objects, self.ranged, self.part, self.go, self.again):
             widget.setEnabled(annotation is not None)
         self._follow(None)
+        word = noun("stack" if annotation is None else annotation.session.kind)
+        self.ranged.setText(f"{word.capitalize()}s")
+        self.ranged.setToolTip(f"Only within these {word}s, the last one included.")
+        for box, which in ((self.first, "first"), (self.last, "last")):
+            box.setToolTip(f"The {which} {word}.")
         if annotation is None:
             return
         last = len(annotation.session.stack) - 1
