@@ -68,7 +68,7 @@ def tile(case: Case, found: Found) -> Image.Image:
     draw = ImageDraw.Draw(image)
     for one, colour in ((truth, WHITE), (mask, ORANGE)):
         for line in outlines(one):
-            draw.line([frame.place(y, x) for y, x in line], fill=colour, width=2)
+            draw.line([frame.place(y - 0.5, x - 0.5) for y, x in (*line, line[0])], fill=colour, width=2)
     corners = (*frame.place(box[0], box[1]), *frame.place(box[2], box[3]))
     dashed_box(draw, corners)
     out = Image.new("RGB", (TILE, TILE + CAPTION))
