@@ -48,9 +48,8 @@ def test_clicks_add_up_and_correct(session: AnnotationSession, balls: Balls) -> 
     loose = session.add_box(other, 12, (12, 14, 84, 98))
     # Whatever a box around all of it gives: a negative click into the middle of it takes that away.
     assert loose.mask.any()
-    y, x = np.unravel_index(
-        ndimage.distance_transform_edt(np.pad(loose.mask, 1))[1:-1, 1:-1].argmax(), loose.mask.shape
-    )
+    depth = ndimage.distance_transform_edt(np.pad(loose.mask, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(depth.argmax(), depth.shape)
     cut = session.add_points(other, 12, [(y, x)], [0])
     assert not cut.mask[y, x]
 
