@@ -1,4 +1,4 @@
-"""A lock on a session's folder, which the system takes back however its holder ends."""
+"""A session's folder, and the lock on it, which the system takes back however its holder ends."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from napari_medsam2._files import WINDOWS
+from napari_medsam2.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
-__all__ = ["HeldError", "Lock"]
+__all__ = ["LOCK", "HeldError", "Lock", "check_empty", "claim", "make_folder"]
+
+LOCK = "session.lock"
+"""The file in a session's folder that is locked."""
 
 _FAR = 1 << 30
 """Where Windows locks: beyond the text, which others may then read."""
@@ -99,3 +104,55 @@ def _unlock_windows(handle: int) -> None:
     with contextlib.suppress(OSError):
         os.lseek(handle, _FAR, os.SEEK_SET)
         msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
+
+
+def check_empty(folder: Path, there: Collection[str] = ()) -> None:
+    """Check that a new session writes over nothing: its folder is not there yet, or holds at most what ``there`` names.
+
+    Raises
+    ------
+    InputError
+        If something else is there, or it cannot be looked at.
+    """
+    try:
+        if folder.exists() and (not folder.is_dir() or any(p.name not in there for p in folder.iterdir())):
+            raise InputError(f"{folder} exists and is not an empty folder; open that session, or choose another place")
+    except OSError as error:
+        raise _cannot_make(folder, error) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a session, where it is missing.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_make(folder, error) from error
+
+
+def claim(folder: Path, there: Collection[str] = ()) -> tuple[Path, Lock]:
+    """Make an empty folder for a new session and lock it; it may hold what ``there`` names already.
+
+    Raises
+    ------
+    InputError
+        If something is there already, or it cannot be made.
+    """
+    folder = folder.expanduser()
+    check_empty(folder, (LOCK, *there))
+    make_folder(folder)
+    try:
+        return folder, Lock(folder / LOCK)
+    except HeldError as error:
+        raise InputError(f"{error} is just making a session in {folder}; choose another place") from error
+    except OSError as error:
+        raise _cannot_make(folder, error) from error
+
+
+def _cannot_make(folder: Path, error: OSError) -> InputError:
+    return InputError(f"cannot make the session {folder}: {error.strerror or error}")

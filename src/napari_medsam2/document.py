@@ -6,10 +6,11 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from napari_medsam2._journal import Piece
+from napari_medsam2._lock import claim
 from napari_medsam2.errors import InputError
 from napari_medsam2.history import BUDGET, Command, History, Record
 from napari_medsam2.state import Entry, ObjectInfo, State
-from napari_medsam2.storage import Store, claim, to_piece
+from napari_medsam2.storage import Store, to_piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping

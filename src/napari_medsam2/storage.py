@@ -17,19 +17,19 @@ from napari_medsam2._codec import decode_entries, encode_entries
 from napari_medsam2._files import WINDOWS, atomic_path
 from napari_medsam2._imageref import ImageReference
 from napari_medsam2._journal import MAGIC, JournalFile, Piece, Tail, pack, read_records
-from napari_medsam2._lock import HeldError, Lock
+from napari_medsam2._lock import LOCK, HeldError, Lock
 from napari_medsam2.errors import InputError
 from napari_medsam2.history import BUDGET, History, Record
 from napari_medsam2.memory import BankConfig
 from napari_medsam2.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = ["JOURNAL", "Saved", "Settings", "Store", "load"]
 
-JOURNAL, _LOCK = "session.journal", "session.lock"
+JOURNAL = "session.journal"
 _CHUNK = 256
 """Entries a record of a snapshot holds."""
 _WORTH = 32 * 2**20
@@ -263,7 +263,7 @@ class Store:
         if not (folder / JOURNAL).is_file():
             load(folder)
         try:
-            lock = Lock(folder / _LOCK)
+            lock = Lock(folder / LOCK)
             # The lock's file may be writable where the journal is not.
             os.close(os.open(folder / JOURNAL, os.O_RDWR))
         except HeldError as error:
@@ -365,23 +365,3 @@ class Store:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-
-
-def claim(folder: Path, there: Collection[str] = ()) -> tuple[Path, Lock]:
-    """Make an empty folder for a new session and lock it; it may hold what ``there`` names already.
-
-    Raises
-    ------
-    InputError
-        If something is there already, or it cannot be made.
-    """
-    folder = folder.expanduser()
-    try:
-        if folder.exists() and (not folder.is_dir() or any(p.name not in (_LOCK, *there) for p in folder.iterdir())):
-            raise InputError(f"{folder} exists and is not an empty folder; open that session, or choose another place")
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder, Lock(folder / _LOCK)
-    except HeldError as error:
-        raise InputError(f"{error} is just making a session in {folder}; choose another place") from error
-    except OSError as error:
-        raise InputError(f"cannot make the session {folder}: {error.strerror or error}") from error

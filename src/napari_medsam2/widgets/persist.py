@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from napari_medsam2._imageref import ImageReference
+from napari_medsam2._lock import check_empty, make_folder
 from napari_medsam2.errors import InputError
 from napari_medsam2.reading.readers import find_images
 from napari_medsam2.session import AnnotationSession
@@ -117,7 +118,7 @@ def preparing(
     """
     if folder is not None:
         folder = folder.expanduser()
-        _check_empty(folder)
+        check_empty(folder)
     digest = yield from _portion(stack.fingerprint_steps(), len(stack), 0.0, 0.4)
     place = stack.path
     if place is None and source is not None:
@@ -135,10 +136,7 @@ def preparing(
             )
     if embed:
         fresh = not folder.exists()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot make the session {folder}: {error.strerror or error}") from error
+        make_folder(folder)
         done = False
         try:
             reference = yield from _portion(reference.embedding(stack, folder), len(stack), 0.8, 1.0)
@@ -170,15 +168,6 @@ def keep(session: AnnotationSession, prepared: Prepared, view: Mapping[str, Any]
     if view:
         write_view(prepared.folder, view)
     remember(prepared.folder)
-
-
-def _check_empty(folder: Path) -> None:
-    """Nothing of a folder in which something is may be written over."""
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder} exists and is not an empty folder; open that session, or choose another place")
-    except OSError as error:
-        raise InputError(f"cannot make the session {folder}: {error.strerror or error}") from error
 
 
 def _portion(steps: Generator[int, None, T], count: int, begin: float, end: float) -> Generator[float, None, T]:
