@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["around", "inside", "largest", "outline", "stroke"]
+from napari_medsam2.geometry import tight_box
+
+__all__ = ["around", "largest", "outline", "stroke"]
 
 
 def largest(labels: np.ndarray, count: int) -> list[int]:
@@ -14,20 +16,9 @@ def largest(labels: np.ndarray, count: int) -> list[int]:
     return [int(value) for value in values[values > 0][order][:count]]
 
 
-def inside(mask: np.ndarray) -> tuple[float, float]:
-    """The place that lies deepest in a mask, where a person clicks."""
-    from scipy.ndimage import distance_transform_edt
-
-    deep = distance_transform_edt(np.pad(mask, 1))
-    y, x = np.unravel_index(int(np.argmax(deep)), deep.shape)
-    return float(y) - 1, float(x) - 1
-
-
 def around(mask: np.ndarray, margin: float = 0.0) -> list[tuple[float, float]]:
     """A box as a person drags it, with a stop on the way."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    y0, x0 = rows[0] - 0.5 - margin, columns[0] - 0.5 - margin
-    y1, x1 = rows[-1] + 0.5 + margin, columns[-1] + 0.5 + margin
+    y0, x0, y1, x1 = np.add(tight_box(mask), (-margin, -margin, margin, margin)).tolist()
     return [(y0, x0), ((y0 + y1) / 2, (x0 + x1) / 2), (y1, x1)]
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QPoint
-from tests.screens.shapes import around, inside, largest, outline, stroke
+from tests.screens.shapes import around, largest, outline, stroke
 from tests.screens.stage import Stage
+
+from napari_medsam2.evaluation.annotator import innermost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,9 +38,9 @@ def stack(folder: Path | None, sample: str = "nuclei-3d") -> str:
     at = stage.annotation.index
     cells = largest(reference[at], 4)
     first = reference[at] == cells[0]
-    stage.click(*inside(first))
+    stage.click(*innermost(first))
     stage.shot("stack-03-click")
-    other = inside(reference[at] == cells[1])
+    other = innermost(reference[at] == cells[1])
     stage.click(*other, modifiers=["Ctrl"])
     stage.shot("stack-04-negative-click")
     stage.key("N")
@@ -50,7 +52,7 @@ def stack(folder: Path | None, sample: str = "nuclei-3d") -> str:
     stage.shot("stack-06-scribble")
     stage.key("N")
     stage.key("P")
-    stage.click(*inside(reference[at] == cells[3]))
+    stage.click(*innermost(reference[at] == cells[3]))
     stage.key("G", settle=False)
     stage.until(lambda: stage.dock.propagate.bar.isVisible() and stage.dock.propagate.bar.value() > 8)
     stage.shot("stack-07-propagating")
@@ -180,7 +182,7 @@ def objects(folder: Path | None) -> str:
     for number, cell in enumerate(largest(reference[at], 6)):
         if number:
             stage.key("N")
-        stage.click(*inside(reference[at] == cell))
+        stage.click(*innermost(reference[at] == cell))
     stage.key("G")
     stage.rest()
     stage.shot("objects-01-several")

@@ -427,25 +427,23 @@ def test_napari_s_own_tools_do_not_prompt_a_locked_object(dock: MedSam2Dock, not
         np.testing.assert_allclose(points.data, [annotation.frame.to_layer(5, *said.points[0])])
         np.testing.assert_allclose(boxes.data[0], annotation.prompts._rectangle(5, said.box))  # type: ignore[arg-type]
 
+    def move_and_remove(layer: Any, *places: tuple[float, float]) -> None:
+        layer.mode = "select"
+        drag(viewer, [world(dock, *place) for place in places])
+        unchanged()
+        layer.selected_data = {0}
+        layer.remove_selected()
+        unchanged()
+
     points.mode = "add"
     click(viewer, world(dock, 60, 60))
     unchanged()
-    points.mode = "select"
-    drag(viewer, [world(dock, 28, 28), world(dock, 28, 40), world(dock, 28, 67)])
-    unchanged()
-    points.selected_data = {0}
-    points.remove_selected()
-    unchanged()
+    move_and_remove(points, (28, 28), (28, 40), (28, 67))
     viewer.layers.selection.active = boxes
     boxes.mode = "add_rectangle"
     drag(viewer, [world(dock, 50, 50), world(dock, 55, 60), world(dock, 70, 80)])
     unchanged()
-    boxes.mode = "select"
-    drag(viewer, [world(dock, 24, 24), world(dock, 30, 40), world(dock, 50, 60)])
-    unchanged()
-    boxes.selected_data = {0}
-    boxes.remove_selected()
-    unchanged()
+    move_and_remove(boxes, (24, 24), (30, 40), (50, 60))
     annotation.lock(1, False)
     boxes.mode = "add_rectangle"
     drag(viewer, [world(dock, 18, 58), world(dock, 30, 70), world(dock, 38, 78)])
