@@ -7,7 +7,7 @@ least half of its largest area. In a collection it says which image's mask is gi
 nothing of a stack's or a collection's end can be known from its beginning, so the order matters to a bank. Two
 collections more are mixed ("+"): the images of two cases in one, a mask given on one image of each; and two have
 strangers ("among"): the mask is given on an image of the first case only, whose images alone are judged, and what the
-model makes of the others can spoil the bank. The default policy and size are those that are best here.
+model makes of the others can spoil the bank.
 """
 
 from __future__ import annotations
