@@ -29,8 +29,8 @@ _BUTTONS = {
     "right": Qt.MouseButton.RightButton,
     "middle": Qt.MouseButton.MiddleButton,
 }
-_MOVE = 0.006
-"""Seconds: napari passes over mouse moves that follow each other within 5 ms."""
+_MOVE = 0.012
+"""Seconds: mouse moves that follow each other within 10 ms are passed over by vispy, within 5 ms by napari."""
 
 
 def canvas_position(viewer: Any, world: World) -> tuple[float, float]:
