@@ -14,6 +14,7 @@ import typer
 from napari_medsam2 import __version__
 from napari_medsam2._models_cli import models
 from napari_medsam2.errors import InputError
+from napari_medsam2.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,20 +159,13 @@ def segment(
 def describe(outcome: Outcome) -> list[str]:
     """Say in a few lines what a job did: what was segmented, the files, the seconds of each step."""
     session = outcome.session
-    noun = "image" if session.kind == "collection" else "slice"
-    prompts, objects, slices = len(session.prompts), len(session.objects), len(session.stack)
-    lines = [
-        f"{session.stack.name}: {_count(objects, 'object')} from {_count(prompts, 'prompt')} on {_count(slices, noun)}"
-    ]
+    said = counted(len(session.objects), "object"), counted(len(session.prompts), "prompt")
+    lines = [f"{session.stack.name}: {' from '.join(said)} on {counted(len(session.stack), session.noun)}"]
     lines += [f"{what:<11} {path}" for what, path in outcome.written.items()]
     steps = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in outcome.seconds.items())
     if outcome.visited:
-        steps += f" ({outcome.seconds['propagation'] / outcome.visited:.2f} s per {noun})"
+        steps += f" ({outcome.seconds['propagation'] / outcome.visited:.2f} s per {session.noun})"
     return [*lines, f"{'time':<11} {steps}"]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 @app.command()
@@ -271,7 +265,7 @@ def export_session(
     chosen = format_of(output) if form is None else form.value
     saved = open_saved(session.expanduser(), image)
     export_labels(output.expanduser(), saved, chosen)
-    typer.echo(f"{_count(len(saved.objects), 'object')} on {_count(len(saved.stack), 'slice')} as {chosen}: {output}")
+    typer.echo(f"{counted(len(saved.objects), 'object')} on {counted(len(saved.stack), saved.noun)} as {chosen}: {output}")
 
 
 def _numbers(text: str | None, option: str, kind: type[Any], count: int | None = None) -> tuple[Any, ...] | None:

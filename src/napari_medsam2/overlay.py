@@ -242,7 +242,7 @@ def _title(session: AnnotationSession, crop: tuple[int, int, int, int] | None) -
     }
     given = ", ".join(f"{n} {names[n != 1]}" for names, n in counts.items() if n)
     objects, slices = len(session.objects), len(session.stack)
-    noun = "image" if session.kind == "collection" else "slice"
+    noun = session.noun
     first = (
         f"{_plain(session.stack.name)}: {objects} object{'s' if objects != 1 else ''} "
         f"on {slices} {noun}{'s' if slices != 1 else ''}, from {given}"
@@ -297,7 +297,7 @@ def _confidence_strip(
     for index, _, confidence, score, _ in session.results.summary():
         if score >= 0.5:
             found.setdefault(index, []).append(confidence)
-    noun = "image" if session.kind == "collection" else "slice"
+    noun = session.noun
     text = (
         f"confidence of every {noun}: mean of its objects; tick: the lowest; red: below 0.5; white below: shown above"
     )

@@ -170,7 +170,7 @@ class AnnotationSession(PropagatingSession):
         if not painted:
             raise InputError("nothing was painted")
         results: list[ObjectResult] = []
-        with self.step(f"paint on slice {index}"):
+        with self.step(f"paint on {self.noun} {index}"):
             for label, mask in painted.items():
                 if label not in self.objects:
                     self.add_object(label=label)
@@ -277,7 +277,7 @@ class AnnotationSession(PropagatingSession):
             Key("mark", label, index): None,
             Key("pending", label, index): True,
         }
-        name = f"{_NAMES[asked.call['do']]} on slice {index}"
+        name = f"{_NAMES[asked.call['do']]} on {self.noun} {index}"
         self._document.commit(name, changes, {**asked.call, "label": label, "index": index})
         return SliceResult(index, (answer.result,))
 
@@ -287,7 +287,7 @@ class AnnotationSession(PropagatingSession):
         if (label, index) in self.prompts:
             changes: dict[Key, Value | None] = dict.fromkeys(self._at(label, index))
             changes[Key("pending", label, index)] = True
-            self._document.commit(f"clear prompts on slice {index}", changes, {"do": "clear"})
+            self._document.commit(f"clear prompts on {self.noun} {index}", changes, {"do": "clear"})
 
     def clear_range(self, start: int, stop: int, labels: Sequence[int] | None = None) -> None:
         """Take away prompts and masks on the slices ``start`` to ``stop`` (excluded), of some objects or of all."""
@@ -299,12 +299,12 @@ class AnnotationSession(PropagatingSession):
         keys = [k for label in chosen for k in state.keys(label) if start <= k.index < stop]
         changes: dict[Key, Value | None] = dict.fromkeys(keys)
         changes |= {Key("pending", k.label, k.index): True for k in keys if k.kind == "prompt"}
-        self._document.commit(f"clear slices {start} to {stop - 1}", changes, {"do": "clear"})
+        self._document.commit(f"clear {self.noun}s {start} to {stop - 1}", changes, {"do": "clear"})
 
     def add_prompt(self, prompt: Prompt) -> SliceResult:
         """Add one entry of a prompts file; its object is made where it does not exist."""
         content, result = prompt.content, None
-        with self.step(f"prompt on slice {prompt.index}"):
+        with self.step(f"prompt on {self.noun} {prompt.index}"):
             if prompt.label not in self.objects:
                 self.add_object(label=prompt.label)
             if content.mask is not None:
@@ -314,7 +314,7 @@ class AnnotationSession(PropagatingSession):
             if len(content.points):
                 result = self.add_points(prompt.label, prompt.index, content.points, content.labels)
         if result is None:
-            raise InputError(f"a prompt for object {prompt.label} on slice {prompt.index} is empty")
+            raise InputError(f"a prompt for object {prompt.label} on {self.noun} {prompt.index} is empty")
         return result
 
     # -- labels ----------------------------------------------------------------------------------------------------
@@ -374,7 +374,7 @@ class AnnotationSession(PropagatingSession):
             Key("pending", label, index): True,
         }
         changes = {**dict.fromkeys(self._at(label, index)), **here}
-        self._document.commit(f"erase object {label} on slice {index}", changes, {"do": "edit"})
+        self._document.commit(f"erase object {label} on {self.noun} {index}", changes, {"do": "edit"})
         return result
 
     def _whole(self, prompt: SlicePrompt) -> bool:
@@ -389,7 +389,7 @@ class AnnotationSession(PropagatingSession):
 
     def _check_index(self, index: int) -> None:
         if not _is_whole(index) or not 0 <= index < len(self.stack):
-            raise InputError(f"slice {index!r} does not exist: the stack has slices 0 to {len(self.stack) - 1}")
+            raise InputError(f"{self.noun} {index!r} does not exist: there are {self.noun}s 0 to {len(self.stack) - 1}")
 
 
 _NAMES = {"points": "clicks", "box": "box", "mask": "painted mask", "content": "prompts"}

@@ -18,6 +18,7 @@ from napari_medsam2.results import ObjectResult, PackedResult
 from napari_medsam2.stack import ImageStack
 from napari_medsam2.state import Key
 from napari_medsam2.storage import Settings, Store, load
+from napari_medsam2.words import noun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -330,7 +331,7 @@ class SessionBase:
         for packed in (one if isinstance(one, PackedResult) else PackedResult.of(one) for one in results):
             label, index, shape = packed.bare.label, packed.bare.index, packed.bare.shape
             if not 0 <= index < len(self.stack) or shape != self.stack.slice_shape(index):
-                raise InputError(f"a mask for slice {index} of {shape} does not fit the stack")
+                raise InputError(f"a mask for {self.noun} {index} of {shape} does not fit the stack")
             changes |= self._edited(packed)
             if accepted:
                 changes[Key("mark", label, index)] = "accepted"
@@ -376,6 +377,11 @@ class SessionBase:
     def pending(self) -> frozenset[tuple[int, int]]:
         """``(label, index)`` of what was said or corrected since a propagation last carried it on."""
         return frozenset(self._document.state.pending)
+
+    @property
+    def noun(self) -> str:
+        """``"slice"``, or ``"image"`` in a collection."""
+        return noun(self.kind)
 
     def check_writable(self) -> None:
         """Raise InputError where nothing can be changed: found out before a model is asked."""

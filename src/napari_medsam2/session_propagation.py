@@ -296,13 +296,13 @@ class PropagatingSession(SessionBase):
         """
         result = self.results.get(label, index)
         if result is None or not result.area:
-            raise InputError(f"object {label!r} has no mask on slice {index!r} to remember")
+            raise InputError(f"object {label!r} has no mask on {self.noun} {index!r} to remember")
         self._wish(label, index, "pinned", "pin")
 
     def drop_memory(self, label: int, index: int) -> None:
         """Keep a slice's memory out of the object's bank from the next propagation on."""
         if self._document.state.results.packed(label, index) is None:
-            raise InputError(f"object {label!r} has no mask on slice {index!r} whose memory could be dropped")
+            raise InputError(f"object {label!r} has no mask on {self.noun} {index!r} whose memory could be dropped")
         self._wish(label, index, "dropped", "drop")
 
     def release_memory(self, label: int, index: int) -> None:
@@ -313,7 +313,7 @@ class PropagatingSession(SessionBase):
         self.check_writable()
         self._check_object(label)
         changes: dict[Key, Value | None] = {Key("memory", label, index): wish}
-        self._document.commit(f"{verb} memory of slice {index}", changes, {"do": "memory"})
+        self._document.commit(f"{verb} memory of {self.noun} {index}", changes, {"do": "memory"})
 
     # -- review ----------------------------------------------------------------------------------------------------
 
@@ -362,7 +362,7 @@ class PropagatingSession(SessionBase):
     def _mark(self, label: int, index: int, mark: Mark) -> None:
         self.check_writable()
         if self._document.state.results.packed(label, index) is None:
-            raise InputError(f"object {label!r} has no mask on slice {index!r}; propagate or prompt it first")
+            raise InputError(f"object {label!r} has no mask on {self.noun} {index!r}; propagate or prompt it first")
         changes: dict[Key, Value | None] = {}
         if mark == "rejected":
             prompted = (label, index) in self._document.state.prompts
@@ -371,7 +371,7 @@ class PropagatingSession(SessionBase):
                 changes[Key("pending", label, index)] = True
         changes[Key("mark", label, index)] = mark
         verb = {"accepted": "accept", "rejected": "reject", "skipped": "skip"}[mark]
-        self._document.commit(f"{verb} slice {index}", changes, {"do": "mark"})
+        self._document.commit(f"{verb} {self.noun} {index}", changes, {"do": "mark"})
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -396,7 +396,7 @@ class PropagatingSession(SessionBase):
 
     def _check_range(self, start: int, stop: int) -> None:
         if not 0 <= start < stop <= len(self.stack):
-            raise InputError(f"slices {start} to {stop} are not a range of this stack of {len(self.stack)} slices")
+            raise InputError(f"{self.noun}s {start} to {stop} are not a range of the {len(self.stack)} there are")
 
 
 def _title(call: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from napari.settings import get_settings
 from PIL import Image
 from qtpy.QtWidgets import QScrollArea
 from tests.dummy import DummyBackend, stack_of_squares
@@ -81,6 +82,27 @@ def test_nothing_needs_scrolling_where_the_last_session_is_offered() -> None:
     assert not resume.isVisible()
     assert stage.dock.save.export.isVisible()
     stage.close()
+
+
+@pytest.mark.parametrize("known", ["nothing", "a start", "too much", "a size"])
+@pytest.mark.usefixtures("napari_of_the_test")
+def test_the_window_fits_the_screen_on_every_start(known: str) -> None:
+    """napari asks for more than a laptop has on its first start, and for too little after one that did not end well."""
+    settings = get_settings().application
+    settings.first_time = known == "nothing"
+    settings.window_size = {"too much": (1900, 1000), "a size": (1150, 640)}.get(known)
+    settings.window_position = (0, 0)
+    viewer, dock = open_window()
+    window = viewer.window._qt_window
+    room = window.screen().availableGeometry()
+    wait_until(lambda: window.width() <= room.width() and window.height() <= room.height())
+    if known == "a size":
+        assert (window.width(), window.height()) == (1150, 640), "a size that was chosen was not kept"
+    elif window.isMaximized():
+        assert room.width() < 1296 or room.height() < 880 or known == "too much"
+    else:
+        assert window.width() >= 1280
+    dock.shut()
 
 
 @pytest.mark.usefixtures("napari_of_the_test")

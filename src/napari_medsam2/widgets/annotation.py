@@ -14,7 +14,7 @@ from napari_medsam2.widgets.mask_layer import MaskLayer
 from napari_medsam2.widgets.operations import Operations
 from napari_medsam2.widgets.prompt_layers import PromptLayers
 from napari_medsam2.widgets.prompting import Prompting
-from napari_medsam2.widgets.rows.words import noun, trust
+from napari_medsam2.widgets.rows.words import trust
 from napari_medsam2.widgets.running import Progress, Reach, Running
 from napari_medsam2.widgets.tools import Tools
 
@@ -328,7 +328,7 @@ class Annotation:
             self.say(f"{name}, {self._place(index)}: {trust(packed.bare, drift)}{more}")
 
     def _place(self, index: int) -> str:
-        return f"{noun(self.session.kind)} {index}"
+        return f"{self.session.noun} {index}"
 
     def _name(self) -> str:
         info = self.session.objects.get(self._label)

@@ -10,8 +10,8 @@ from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QLineEdit, QStyledItemDelegate, QWidget
 
 from napari_medsam2.widgets.rows.numbers import format_size, short_unit
-from napari_medsam2.widgets.rows.words import counted
 from napari_medsam2.widgets.theme import icon, shades, swatch_icon
+from napari_medsam2.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.widgets.guess import Guess, Pace
+from napari_medsam2.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -126,7 +127,7 @@ class Prompting:
     def paint(self, painted: Mapping[int, Mapping[int, np.ndarray]]) -> None:
         """Take over painted masks, ``index → label → mask``, as one step; they need no model."""
         steps, session = self._steps(), self._session
-        where = f"slice {min(painted)}" if len(painted) == 1 else f"{len(painted)} slices"
+        where = f"{session.noun} {min(painted)}" if len(painted) == 1 else counted(len(painted), session.noun)
         with session.step(f"paint on {where}"):
             for index, masks in painted.items():
                 session.paint(index, masks)
@@ -178,7 +179,7 @@ class Prompting:
             return dropped
         since = [step for step in self._session.history if not step.undone][began:]
         others = any(at == index and number >= began for (_, at), number in self._before.items())
-        if since and not others and all(_concerns(step.name, index) for step in since):
+        if since and not others and all(step.name.endswith(f" on {self._session.noun} {index}") for step in since):
             for _ in since:
                 self._session.undo()
         else:
@@ -332,7 +333,3 @@ class Prompting:
     def _settle(self, intent: _Intent) -> None:
         for row in intent.drawn:
             self._layers.settle(row)
-
-
-def _concerns(name: str, index: int) -> bool:
-    return name.endswith(f"on slice {index}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.propagation import run
-from napari_medsam2.widgets.rows.words import counted, noun
+from napari_medsam2.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -189,7 +189,7 @@ class Running:
         self._trouble(error)
 
     def _so_far(self) -> str:
-        return counted(len(self._seen), noun(self._session.kind))
+        return counted(len(self._seen), self._session.noun)
 
     def _end(self, text: str) -> None:
         self._ticket = self._begun = None

@@ -24,7 +24,9 @@ __all__ = ["main", "open_window"]
 
 _SAMPLE = "nuclei-3d"
 _SIZE = 1280, 840
-"""Pixels of the window, where the screen has them."""
+"""Pixels of the window, where napari remembers none and the screen has them."""
+_FRAME = 16, 40
+"""Pixels that a window's frame may take, across and down; it is not there to be asked for before the window is."""
 
 
 def open_window(files: Sequence[Path] = (), sample_name: str = _SAMPLE) -> tuple[napari.Viewer, MedSam2Dock]:
@@ -55,13 +57,13 @@ def open_window(files: Sequence[Path] = (), sample_name: str = _SAMPLE) -> tuple
     chosen = sample(sample_name)
     _check()
     import napari
+    from napari.settings import get_settings
 
     from napari_medsam2.widgets.dock import MedSam2Dock
 
     viewer: Any = napari.Viewer(title="Medical SAM 2", show=False)
     dock = MedSam2Dock(viewer)
     viewer.window.add_dock_widget(dock, name="Medical SAM 2", area="right")
-    viewer.window.resize(*_fitting(viewer))
     if files:
         viewer.open([str(path) for path in files])
     else:
@@ -72,15 +74,27 @@ def open_window(files: Sequence[Path] = (), sample_name: str = _SAMPLE) -> tuple
         if image.ndim > 2:
             # The middle of a stack shows what it is of; its first slice is often empty.
             viewer.dims.set_current_step(0, image.data.shape[0] // 2 if chosen.kind == "stack" else 0)
+    remembered = get_settings().application.window_size is not None
     viewer.show()
+    _fit(viewer.window._qt_window, remembered)
     viewer.reset_view()
     return viewer, dock
 
 
-def _fitting(viewer: Any) -> tuple[int, int]:
-    """The window's size: what is good, or what the screen has."""
-    room = viewer.window._qt_window.screen().availableGeometry()
-    return min(_SIZE[0], room.width()), min(_SIZE[1], room.height())
+def _fit(window: Any, remembered: bool) -> None:
+    """Give the window a size that shows the dock whole, and fill the screen with one that is larger.
+
+    napari takes the size that all docks ask for the first time it is started, which a laptop's screen may not have, and
+    its smallest one where it was not closed in an orderly way since.
+    """
+    if not remembered:
+        window.resize(*_SIZE)
+    room = window.screen().availableGeometry()
+    width, height = room.width() - _FRAME[0], room.height() - _FRAME[1]
+    if window.width() > width or window.height() > height:
+        # The size where nothing manages windows, and the one to come back to.
+        window.resize(min(window.width(), width), min(window.height(), height))
+        window.showMaximized()
 
 
 def _check() -> None:

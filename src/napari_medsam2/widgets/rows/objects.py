@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_medsam2.widgets.rows.words import noun
+from napari_medsam2.words import noun
 
 if TYPE_CHECKING:
     from napari_medsam2.session_base import Kind

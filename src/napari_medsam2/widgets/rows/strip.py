@@ -7,7 +7,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_medsam2.widgets.rows.words import noun
+from napari_medsam2.words import noun
 
 if TYPE_CHECKING:
     import numpy as np

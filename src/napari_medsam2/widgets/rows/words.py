@@ -1,4 +1,4 @@
-"""What the parts of an image are called, by what the image is."""
+"""How paths and masks are spoken of."""
 
 from __future__ import annotations
 
@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_medsam2.results import ObjectResult
-    from napari_medsam2.session_base import Kind
 
-__all__ = ["counted", "noun", "short_path", "trust"]
-
-
-def noun(kind: Kind) -> str:
-    """Return ``"image"`` for a collection, ``"slice"`` for a stack."""
-    return "image" if kind == "collection" else "slice"
-
-
-def counted(count: int, word: str) -> str:
-    """Return such as ``"1 slice"`` or ``"1,200 slices"``."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
+__all__ = ["short_path", "trust"]
 
 
 def trust(result: ObjectResult, drift: float | None = None) -> str:

@@ -104,7 +104,7 @@ class ImageSection(Section):
         self.start.setEnabled(busy or bool(self._layers))
         if annotation is not None:
             stack = annotation.session.stack
-            what = "images" if annotation.session.kind == "collection" else "slices"
+            what = f"{annotation.session.noun}s"
             sizes = "×".join(map(str, stack.slice_shape(0))) if stack.uniform else "different sizes"
             self.about.setText(f"{len(stack)} {what} of {sizes}, {stack.axes}")
         elif not self._layers:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QProgressBar, QSpinBox, QWidget
 
 from napari_medsam2.widgets.actions import tooltip
-from napari_medsam2.widgets.rows.words import noun
 from napari_medsam2.widgets.running import Progress, Reach
 from napari_medsam2.widgets.sections.parts import MAC, Section, action_button, row, set_progress
+from napari_medsam2.words import noun
 
 if TYPE_CHECKING:
     from napari_medsam2.widgets.workbench import Workbench

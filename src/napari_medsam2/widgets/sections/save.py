@@ -107,7 +107,9 @@ class SaveSection(Section):
             self._bench.open_folder(Path(folder))
 
     def _keep(self) -> None:
-        folder, _ = QFileDialog.getSaveFileName(self, "Keep the session in a new folder", str(Path.home()))
+        session = self._bench.need().session
+        name = session.stack.name if session.folder is None else session.folder.name
+        folder, _ = QFileDialog.getSaveFileName(self, "Keep the session in a new folder", str(Path.home() / name))
         if folder:
             self._bench.save_as(Path(folder))
 
