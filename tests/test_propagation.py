@@ -1,17 +1,22 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from tests.conftest import dice
+from tests.dummy import DummyBackend, squares
 
 from napari_medsam2 import AnnotationSession, ImageStack
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.conftest import Balls
 
-    from napari_medsam2.backend.protocol import Backend
+    from napari_medsam2.backend.protocol import Backend, Decoded, Embedding, ViewPrompt
 
 
 @pytest.fixture
@@ -65,6 +70,29 @@ def test_results_come_outwards_from_the_prompt(session: AnnotationSession) -> No
     forward, backward = [i for i in order if i > 12], [i for i in order if i < 12]
     assert forward == sorted(forward)
     assert backward == sorted(backward, reverse=True)
+
+
+class _Even(DummyBackend):
+    """As sure of one slice as of another."""
+
+    def decode(self, embedding: Embedding, prompts: Sequence[ViewPrompt], context: Any = None) -> Decoded:
+        found = super().decode(embedding, prompts, context)
+        return replace(found, iou=torch.full_like(found.iou, 0.8), score=torch.full_like(found.score, 20.0))
+
+
+def test_a_mask_is_less_sure_the_farther_it_was_carried() -> None:
+    session = AnnotationSession(ImageStack(np.repeat(squares()[:1], 41, axis=0), "ZYX"), backend=_Even())
+    label = session.add_object()
+    session.add_box(label, 20, (2.5, 2.5, 10.5, 10.5))
+    for _ in session.propagate():
+        pass
+    assert session.results.indices(label) == list(range(41))
+    for index in range(41):
+        result = session.results.get(label, index)
+        assert result is not None
+        # 1 beside the prompt is 6 % less than on it, 20 slices on it is 23 %.
+        expected = 0.8 / (1 + 0.1 * np.log(1 + abs(index - 20)))
+        assert result.confidence == pytest.approx(expected, abs=2e-3), index
 
 
 def test_prompted_slices_are_not_computed_again(session: AnnotationSession, balls: Balls) -> None:

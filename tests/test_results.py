@@ -49,33 +49,6 @@ def test_confidence_is_predicted_iou_times_presence() -> None:
     assert _result(1, _disc((40, 50), 20, 20, 8), iou=0.8, score=0.75).confidence == pytest.approx(0.6)
 
 
-def test_overlaps_go_to_the_higher_logit_and_paint_wins_over_all() -> None:
-    results = Results()
-    one, two = _disc((40, 60), 20, 20, 15), _disc((40, 60), 20, 38, 12)
-    results.put(_result(1, one))
-    results.put(_result(2, two))
-    labels = results.compose(0, (40, 60), np.dtype(np.uint16))
-    # Kept logits are half an octave apart: what differs by less than that the more confident object takes.
-    certain = (np.maximum(one, two) > 1.5 * np.minimum(one, two)) & (np.maximum(one, two) > 0.3)
-    np.testing.assert_array_equal(labels[certain], np.where(one > two, 1, 2)[certain])
-    assert not labels[np.maximum(one, two) < 0].any()
-
-    painted = np.zeros((40, 60), bool)
-    painted[18:22, 18:40] = True
-    results.put(ObjectResult.from_mask(3, 0, painted))
-    assert (results.compose(0, (40, 60), np.dtype(np.uint16))[painted] == 3).all()
-
-
-def test_of_equal_logits_the_more_confident_object_takes_the_pixel() -> None:
-    results = Results()
-    logits = np.full((8, 8), 4.0)
-    results.put(_result(1, logits, iou=0.6))
-    results.put(_result(2, logits, iou=0.8))
-    assert (results.compose(0, (8, 8), np.dtype(np.uint16)) == 2).all()
-    results.put(_result(2, logits, iou=0.5))
-    assert (results.compose(0, (8, 8), np.dtype(np.uint16)) == 1).all()
-
-
 @given(arrays(np.int8, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(-127, 127)))
 def test_kept_results_have_the_same_mask_and_settle_at_once(logits: np.ndarray) -> None:
     given_ = ObjectResult(1, 0, (20, 20), 3, 5, logits, 0.5, 1.0, "propagated")

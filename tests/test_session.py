@@ -142,7 +142,7 @@ def test_labels_choose_their_type_and_stay_unique(session: AnnotationSession) ->
         (lambda s: s.propagate(labels=[8]), "no object 8"),
         (lambda s: s.propagate(direction="up"), "unknown direction 'up'"),
         (lambda s: s.propagate(start=5, stop=5), "not a range"),
-        (lambda s: s.propagate(start=0, stop=99), "not a range of this stack of 24"),
+        (lambda s: s.propagate(start=0, stop=99), "slices 0 to 99 are not a range of the 24 there are"),
         (lambda s: s.propagate(patience=0), "patience"),
     ],
 )

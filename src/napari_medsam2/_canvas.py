@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_medsam2.overlap import share_out
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -138,30 +140,28 @@ def label_map(results: Sequence[ObjectResult], frame: Frame, finer: int) -> np.n
     Returns
     -------
     ndarray
-        ``(rows, columns)`` int32: the place of the object in ``results``, from 1; 0 where there is none. Where objects
-        overlap the one with the higher logit has the pixel, of equals the more confident, as in the labels.
+        ``(rows, columns)`` int32: the place of the object in ``results``, from 1; 0 where there is none. Objects that
+        overlap lie over each other as in the labels.
     """
     columns, rows = frame.size[0] * finer, frame.size[1] * finer
     ys = (np.arange(rows) + 0.5) * frame.height / rows - 0.5 + frame.top
     xs = (np.arange(columns) + 0.5) * frame.width / columns - 0.5 + frame.left
-    out, best = np.zeros((rows, columns), np.int32), np.zeros((rows, columns), np.float32)
-    for number, result in sorted(enumerate(results, 1), key=lambda one: -one[1].confidence):
-        if not result.logits.size:
-            continue
+
+    def piece(place: int) -> tuple[tuple[slice, slice], np.ndarray]:
+        result = results[place]
         # A rim that is surely outside closes the line where a mask fills its window.
         logits = np.pad(result.logits.astype(np.float32), 1, constant_values=-float(np.abs(result.logits).max()))
         y, in_y = _within(ys - (result.top - 1), logits.shape[0])
         x, in_x = _within(xs - (result.left - 1), logits.shape[1])
         if not len(y) or not len(x):
-            continue
+            return (slice(0), slice(0)), np.zeros((0, 0), np.float32)
         y0, x0 = np.minimum(y.astype(int), logits.shape[0] - 2), np.minimum(x.astype(int), logits.shape[1] - 2)
         fy, fx = (y - y0)[:, None], (x - x0)[None]
         upper = logits[y0][:, x0] * (1 - fx) + logits[y0][:, x0 + 1] * fx
         lower = logits[y0 + 1][:, x0] * (1 - fx) + logits[y0 + 1][:, x0 + 1] * fx
-        values = upper * (1 - fy) + lower * fy
-        wins = values > best[in_y, in_x]
-        out[in_y, in_x][wins], best[in_y, in_x][wins] = number, values[wins]
-    return out
+        return (in_y, in_x), upper * (1 - fy) + lower * fy
+
+    return share_out(results, (rows, columns), piece)
 
 
 def _within(coordinates: np.ndarray, length: int) -> tuple[np.ndarray, slice]:

@@ -265,7 +265,9 @@ def export_session(
     chosen = format_of(output) if form is None else form.value
     saved = open_saved(session.expanduser(), image)
     export_labels(output.expanduser(), saved, chosen)
-    typer.echo(f"{counted(len(saved.objects), 'object')} on {counted(len(saved.stack), saved.noun)} as {chosen}: {output}")
+    typer.echo(
+        f"{counted(len(saved.objects), 'object')} on {counted(len(saved.stack), saved.noun)} as {chosen}: {output}"
+    )
 
 
 def _numbers(text: str | None, option: str, kind: type[Any], count: int | None = None) -> tuple[Any, ...] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from napari_medsam2.plan import Plan
 
 __all__ = ["run"]
+
+_WANING = 0.1
+"""How much less sure a mask is the farther it was carried; chosen in docs/model.md."""
 
 
 @dataclass(slots=True)
@@ -263,8 +266,8 @@ def _advance(plan: Plan, tracks: Sequence[_Track], index: int, stretch: range) -
     out = []
     for i, track in enumerate(tracks):
         result = place(track.label, index, shape, track.view, decoded.take([i]), "propagated", read=noted(banks[i]))
-        out.append(result)
         if result.area:
+            result = _wane(result, abs(stretch.index(index) - track.start))
             track.last, track.absent = result, 0
             track.widths.append(math.sqrt(result.area))
             track.visited.append(index)
@@ -274,7 +277,13 @@ def _advance(plan: Plan, tracks: Sequence[_Track], index: int, stretch: range) -
             track.absent += 1
             if plan.patience is None:
                 track.bank = offer(plan, track.label, track.bank, memories[i])
+        out.append(result)
     return out
+
+
+def _wane(result: ObjectResult, steps: int) -> ObjectResult:
+    """Be less sure of a mask the more slices it is from where its walk began: predicted IoU sees one slice only."""
+    return replace(result, confidence=result.confidence / (1 + _WANING * math.log1p(steps)))
 
 
 def _follow(track: _Track, shape: tuple[int, int], plan: Plan) -> View:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_medsam2._compact import CERTAIN, compact
+from napari_medsam2.overlap import share_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -64,8 +65,8 @@ class ObjectResult:
     logits : ndarray
         ``(h, w)`` int8, mask logits in eighths around the mask; outside of it the object is not. May be empty.
     confidence : float
-        In [0, 1]: the predicted IoU times the probability that the object is there; where it is absent, the
-        probability of that.
+        In [0, 1]: the predicted IoU times the probability that the object is there, and somewhat less the farther it
+        was carried through a stack; where it is absent, the probability of that.
     object_score : float
         In [0, 1]: the probability that the object is in the slice.
     source : str
@@ -328,17 +329,17 @@ class Results:
     def compose(self, index: int, shape: tuple[int, int], dtype: np.dtype[Any]) -> np.ndarray:
         """Draw a slice's labels ``(H, W)``.
 
-        Where objects overlap the one with the higher logit has the pixel; of equals the one with the higher confidence.
+        Where objects overlap, `napari_medsam2.overlap.share_out` says which one has the pixel.
         """
-        out = np.zeros(shape, dtype)
-        best = np.zeros(shape, np.int8)
-        for result in sorted(self.on(index), key=lambda one: -one.confidence):
-            h, w = result.logits.shape
-            window = (slice(result.top, result.top + h), slice(result.left, result.left + w))
-            wins = result.logits > best[window]
-            out[window][wins] = result.label
-            best[window][wins] = result.logits[wins]
-        return out
+        results = list(self.on(index))
+
+        def piece(place: int) -> tuple[tuple[slice, slice], np.ndarray]:
+            one = results[place]
+            (h, w), top, left = one.logits.shape, one.top, one.left
+            return (slice(top, top + h), slice(left, left + w)), one.logits
+
+        labels = np.array([0, *(one.label for one in results)], dtype)
+        return np.asarray(labels[share_out(results, shape, piece)])
 
 
 class LazyLabels:

@@ -15,7 +15,7 @@ import pytest
 from qtpy.QtWidgets import QApplication
 from tests.dummy import DummyBackend
 from tests.widgets.docking import Patch, begin, fast_model, hear, open_dock, settle
-from tests.widgets.driving import click, key, wait_until
+from tests.widgets.driving import click, drag, key, wait_until
 from tests.widgets.monkey import SlowDummy
 
 from napari_medsam2 import AnnotationSession
@@ -511,3 +511,22 @@ def test_a_model_that_cannot_be_loaded_is_said_once(
     click(dock.bench.viewer, (4.0, *AT))
     wait_until(lambda: dock.bench.annotation is not None and not dock.bench.annotation.prompting.busy)
     assert all("damaged" in note for note in notes)
+
+
+def test_a_box_can_be_drawn_on_a_layer_that_was_hidden_while_the_view_was_3d(desks: Desks, notes: list[str]) -> None:
+    """napari passes over a hidden Shapes layer there, and adding to it fails afterwards."""
+    dock = desks.open()
+    viewer, annotation = dock.bench.viewer, begin(dock)
+    corners = [(4, 7, 9), (4, 16, 20), (4, 25, 31)]
+    drag(viewer, corners)
+    settle(annotation)
+    viewer.dims.ndisplay = 3
+    annotation.prompts.boxes.visible = False
+    viewer.dims.ndisplay = 2
+    key(viewer, "N")
+    drag(viewer, corners)
+    settle(annotation)
+    assert not [note for note in notes if "Error" in note]
+    assert [prompt.box is not None for prompt in annotation.session.prompts.values()] == [True, True]
+    annotation.prompts.boxes.visible = True
+    assert len(annotation.prompts.boxes.data) == 2

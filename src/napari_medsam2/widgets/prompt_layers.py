@@ -218,6 +218,7 @@ class PromptLayers:
                 self.boxes.selected_data = set(stale)
                 self.boxes.remove_selected()
                 self._boxes = [key for i, key in enumerate(self._boxes) if i not in stale]
+            self._catch_up()
             for key in sorted(set(wanted) - set(self._boxes)):
                 self.boxes.add_rectangles(self._rectangle(key[1], wanted[key]))
                 self._boxes.append(key)
@@ -243,6 +244,7 @@ class PromptLayers:
         with self._quiet():
             if self._drawing:
                 self._drop_drawn()
+            self._catch_up()
             if kind == "box":
                 low, high = line.min(0), line.max(0)
                 self.boxes.add_rectangles(self._rectangle(index, (low[0], low[1], high[0], high[1])))
@@ -262,6 +264,11 @@ class PromptLayers:
         self._drawing = False
         self.boxes.selected_data = {len(self._boxes)}
         self.boxes.remove_selected()
+
+    def _catch_up(self) -> None:
+        """Napari 0.9 passes over a hidden layer when the view becomes 3-D or 2-D, and cannot add shapes to it then."""
+        if not self.boxes.visible:
+            self.boxes.set_view_slice()
 
     def _place(self, coordinates: Any) -> tuple[int, float, float] | None:
         """Where something was put; None beyond the stack."""

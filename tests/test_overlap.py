@@ -1,0 +1,132 @@
+"""Who has a pixel that several objects claim."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_medsam2.results import ObjectResult, Results
+
+if TYPE_CHECKING:
+    from napari_medsam2.results import Source
+
+_SHAPE = (40, 60)
+
+
+def _disc(y: float, x: float, radius: float) -> np.ndarray:
+    """Logits that fall from the middle, 0 at the edge."""
+    rows, columns = np.ogrid[: _SHAPE[0], : _SHAPE[1]]
+    return np.asarray(radius - np.hypot(rows - y, columns - x))
+
+
+def _put(results: Results, label: int, logits: np.ndarray, source: Source, confidence: float = 0.9) -> np.ndarray:
+    results.put(ObjectResult.from_logits(label, 0, _SHAPE, (0, 0, logits), confidence, 1.0, source, None))
+    return logits > 0
+
+
+def _labels(results: Results) -> np.ndarray:
+    return results.compose(0, _SHAPE, np.dtype(np.uint16))
+
+
+def test_of_prompted_masks_the_higher_logit_has_the_pixel() -> None:
+    results = Results()
+    one, two = _disc(20, 20, 15), _disc(20, 38, 12)
+    _put(results, 1, one, "prompt", 0.95)
+    _put(results, 2, two, "prompt", 0.6)
+    labels = _labels(results)
+    # Logits are kept in eighths.
+    certain = (np.abs(one - two) > 0.25) & (np.maximum(one, two) > 0)
+    np.testing.assert_array_equal(labels[certain], np.where(one > two, 1, 2)[certain])
+    assert not labels[np.maximum(one, two) < 0].any()
+
+
+def test_of_carried_masks_the_more_confident_has_all_its_pixels() -> None:
+    results = Results()
+    one = _put(results, 1, 3 * _disc(20, 20, 15), "propagated", 0.6)
+    two = _put(results, 2, _disc(20, 38, 12), "propagated", 0.8)
+    labels = _labels(results)
+    np.testing.assert_array_equal(labels == 2, two)
+    np.testing.assert_array_equal(labels == 1, one & ~two)
+
+
+def test_a_drawn_mask_lies_over_a_prompted_one_and_that_over_a_carried_one() -> None:
+    results = Results()
+    carried = _put(results, 1, 5 * _disc(20, 20, 12), "propagated", 0.99)
+    prompted = _put(results, 2, 0.2 * _disc(20, 30, 12), "prompt", 0.3)
+    labels = _labels(results)
+    np.testing.assert_array_equal(labels == 2, prompted)
+    np.testing.assert_array_equal(labels == 1, carried & ~prompted)
+    drawn = np.zeros(_SHAPE, bool)
+    drawn[14:26, 18:40] = True
+    results.put(ObjectResult.from_mask(3, 0, drawn))
+    np.testing.assert_array_equal(_labels(results) == 3, drawn)
+
+
+@pytest.mark.parametrize("source", ["propagated", "prompt"])
+def test_of_equals_the_more_confident_has_the_pixel_and_then_the_first(source: Source) -> None:
+    results = Results()
+    logits = np.full(_SHAPE, 4.0)
+    for confidence, winner in ((0.8, 2), (0.5, 1), (0.6, 1)):
+        _put(results, 1, logits, source, 0.6)
+        _put(results, 2, logits, source, confidence)
+        assert (_labels(results) == winner).all()
+
+
+@pytest.mark.parametrize("outer", ["propagated", "prompt", "mask"])
+def test_what_lies_in_a_much_larger_object_is_not_hidden(outer: Source) -> None:
+    """A nucleolus in a nucleus in a cell, all claimed by the cell with the greatest certainty."""
+    results = Results()
+    cell = _disc(20, 30, 19) > 0
+    if outer == "mask":
+        results.put(ObjectResult.from_mask(1, 0, cell))
+    else:
+        _put(results, 1, 6 * _disc(20, 30, 19), outer, 0.99)
+    nucleus = _put(results, 2, 0.3 * _disc(20, 30, 8), "propagated", 0.4)
+    nucleolus = _put(results, 3, 0.3 * _disc(20, 30, 3), "propagated", 0.3)
+    labels = _labels(results)
+    np.testing.assert_array_equal(labels == 3, nucleolus)
+    np.testing.assert_array_equal(labels == 2, nucleus & ~nucleolus)
+    np.testing.assert_array_equal(labels == 1, cell & ~nucleus)
+
+
+def test_what_is_as_large_or_mostly_elsewhere_is_not_lifted() -> None:
+    results = Results()
+    large = _put(results, 1, _disc(20, 24, 15), "propagated", 0.9)
+    # The same thing found once more, a little smaller; and a small one that sticks out by half.
+    _put(results, 2, _disc(20, 24, 11), "propagated", 0.5)
+    small = _put(results, 3, _disc(20, 38.5, 5), "propagated", 0.5)
+    labels = _labels(results)
+    np.testing.assert_array_equal(labels == 1, large)
+    np.testing.assert_array_equal(labels == 3, small & ~large)
+    assert (small & large).sum() < 0.7 * small.sum()
+
+
+def test_a_lifted_object_lies_over_its_holder_only() -> None:
+    """What a person drew stays where something small in another object would spill over it."""
+    results = Results()
+    holder = _put(results, 1, _disc(20, 24, 18), "propagated", 0.9)
+    small = _put(results, 2, _disc(20, 38, 5), "propagated", 0.5)
+    assert (small & holder).sum() > 0.7 * small.sum()
+    drawn = np.zeros(_SHAPE, bool)
+    drawn[:, 41:] = True
+    results.put(ObjectResult.from_mask(3, 0, drawn))
+    labels = _labels(results)
+    np.testing.assert_array_equal(labels == 3, drawn)
+    np.testing.assert_array_equal(labels == 2, small & ~drawn)
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 50)] * 2, st.integers(1, 20), st.sampled_from(["propagated", "prompt"]))))
+def test_every_pixel_that_is_claimed_is_given_to_one_that_claims_it(discs: list[tuple[int, int, int, Source]]) -> None:
+    results = Results()
+    masks = {
+        label: _put(results, label, _disc(y, x, radius), source, 1 / label)
+        for label, (y, x, radius, source) in enumerate(discs, 1)
+    }
+    labels = _labels(results)
+    np.testing.assert_array_equal(labels > 0, np.any([np.zeros(_SHAPE, bool), *masks.values()], axis=0))
+    for label, mask in masks.items():
+        assert mask[labels == label].all()
