@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,3 +29,18 @@ def test_no_stall_of_ours_during_a_propagation(make_napari_viewer: Callable[...,
     assert found.worst < 0.1, worst
     assert found.opening < 4
     assert np.median(found.clicks) < 1.5
+
+
+def test_the_first_annotate_imports_nothing_heavy() -> None:
+    """Where napari's first points and labels would import it, the window would stand still for it."""
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join([str(root), str(root / "src"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.widgets._import_driver"],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert done.stdout == "late: []\n", done.stderr[-2000:]

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MaskLayer"]
 
+_AHEAD = 16
+"""How many objects to come have their colours already."""
+
 
 class MaskLayer:
     """Results ↔ Labels layer.
@@ -82,12 +85,17 @@ class MaskLayer:
         """Give the objects their colours; those that are hidden have none."""
         from napari.utils.colormaps import DirectLabelColormap
 
-        table: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
-        table |= {label: self.color_of(label) for label in self._session.objects}
-        table |= dict.fromkeys(self._hidden, "transparent")
-        if table != self._colors:
-            self._colors = table
-            self.layer.colormap = DirectLabelColormap(color_dict=dict(table))
+        wanted: dict[int | None, Any] = {label: self.color_of(label) for label in self._session.objects}
+        wanted |= dict.fromkeys(self._hidden, "transparent")
+        if wanted.items() <= self._colors.items():
+            return
+        # A new table costs napari a redrawing of everything: it has the colours of objects to come, and keeps those of
+        # objects that are gone, which a merge or its undoing may bring back.
+        top, most = max(self._session.objects, default=0), int(np.iinfo(self._session.dtype).max)
+        ahead = {label: hex_of(colour_of(label)) for label in range(top + 1, min(top + _AHEAD, most) + 1)}
+        none: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
+        self._colors = none | ahead | self._colors | wanted
+        self.layer.colormap = DirectLabelColormap(color_dict=dict(self._colors))
 
     def color_of(self, label: int) -> str:
         """An object's colour, ``"#rrggbb"``: its own, or the one that exports give it as well."""
