@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ import tifffile
 import torch
 from scipy import ndimage
 
+import napari_medsam2.training.__main__ as command
 from napari_medsam2 import InputError, load_backend
 from napari_medsam2.training.anatomy import draw_anatomy
 from napari_medsam2.training.augment import jitter_intensity
@@ -127,6 +128,21 @@ def test_synthetic_volumes_depend_on_the_seed_alone(tmp_path: Path) -> None:
     fresh = synthesize(np.random.default_rng([1, 0]), 3, 64)
     torch.testing.assert_close(volume.images, fresh.images, atol=1 / 255, rtol=0)
     assert torch.equal(volume.labels, fresh.labels)
+
+
+def test_the_share_of_bodies_is_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def counted(rng: np.random.Generator, *given: Any) -> Any:
+        drawn.append(1)
+        return draw_anatomy(rng, *given)
+
+    monkeypatch.setattr("napari_medsam2.training.synthetic.draw_anatomy", counted)
+    for bodies, expected in ((0.0, range(1)), (1.0, range(24, 25)), (0.65, range(11, 21))):
+        drawn.clear()
+        for seed in range(24):
+            synthesize(np.random.default_rng(seed), 1, 48, bodies=bodies)
+        assert len(drawn) in expected, bodies
 
 
 def test_objects_of_a_volume_go_on_from_slice_to_slice() -> None:
@@ -339,6 +355,34 @@ def test_a_later_phase_begins_with_the_earlier_one_s_weights(material: tuple[lis
     second = Trainer(replace(_TINY, seed=5), *material, weights=first.average)
     for name, value in second.network.state_dict().items():
         torch.testing.assert_close(value.float(), first.average[name])
+
+
+def test_the_command_makes_every_phase_with_its_own_volumes_and_starts_from_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _case(tmp_path / "data" / "disc-00", 0)
+    phases = (replace(_TINY, steps=1), replace(_TINY, steps=1, seed=1, pool=1, bodies=1.0))
+    monkeypatch.setattr(command, "PHASES", phases)
+    monkeypatch.setattr(command, "_SLICES", 4)
+    monkeypatch.setattr(command, "_SIDE", 96)
+    seen: list[list[str]] = []
+
+    def spied(recipe: Recipe, images: Any, volumes: list[Path], *others: Any) -> Trainer:
+        seen.append([path.name for path in volumes])
+        return Trainer(recipe, images, volumes, *others)
+
+    monkeypatch.setattr(command, "Trainer", spied)
+    command.main(tmp_path / "data", tmp_path / "out", volumes=8, every=1)
+    assert [len(set(names)) for names in seen] == [8, 8]
+    assert not set(seen[0]) & set(seen[1])
+    assert {path.name for path in (tmp_path / "out" / "synthetic").iterdir()} == {*seen[0], *seen[1]}
+    assert (tmp_path / "out" / "compact.safetensors").exists()
+
+    seen.clear()
+    command.main(
+        tmp_path / "data", tmp_path / "more", volumes=8, every=1, start=tmp_path / "out" / "compact.safetensors"
+    )
+    assert len(seen) == 1, "only the last phase"
 
 
 def test_exported_weights_are_loaded_by_the_backend(

@@ -47,7 +47,6 @@ def main(
     output.mkdir(parents=True, exist_ok=True)
     weights = None if start is None else _weights(start)
     images = load_images(data)
-    files = synthetic_pool(output / "synthetic", volumes, _SLICES, _SIDE, seed + 1)
     last = len(PHASES)
     for number, recipe in enumerate(PHASES, 1):
         if weights is not None and start is not None and number < last:
@@ -55,6 +54,9 @@ def main(
         chosen = replace(recipe, seed=recipe.seed + seed)
         if number == last and steps is not None:
             chosen = replace(chosen, steps=steps)
+        files = synthetic_pool(
+            output / "synthetic", volumes, _SLICES, _SIDE, seed + 1 + 1000 * chosen.pool, chosen.bodies
+        )
         trainer = Trainer(chosen, images, files, None if weights is not None else _imagenet(), weights)
         _train(trainer, output, output / f"checkpoint-{number}.pt", every, number)
         weights = trainer.average

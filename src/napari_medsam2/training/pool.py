@@ -13,7 +13,7 @@ from torch import Tensor
 
 from napari_medsam2._files import atomic_path
 from napari_medsam2.errors import InputError
-from napari_medsam2.training.synthetic import SyntheticVolume, synthesize
+from napari_medsam2.training.synthetic import BODIES, SyntheticVolume, synthesize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,23 +96,23 @@ def _annotated(image: np.ndarray, labels: np.ndarray, group: str) -> AnnotatedIm
     return AnnotatedImage(stored(values), stored(background), labels.astype(np.int32), table, group)
 
 
-def synthetic_pool(folder: Path, count: int, slices: int, side: int, seed: int) -> list[Path]:
+def synthetic_pool(folder: Path, count: int, slices: int, side: int, seed: int, bodies: float = BODIES) -> list[Path]:
     """Draw ``count`` synthetic volumes into ``folder``, those that are not there yet; return their files.
 
     A quarter of them have slices so far apart that they are unrelated sections of one specimen. Volume ``i`` depends
-    on ``seed`` and ``i`` only.
+    on ``seed``, ``i`` and ``bodies`` only, which has to be another one's where ``seed`` is.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"volume-{_DRAWING}-{slices}x{side}-{seed}-{i:05d}.npz" for i in range(count)]
     for i, path in enumerate(paths):
         if not path.exists():
-            _draw(path, seed, i, slices, side)
+            _draw(path, seed, i, slices, side, bodies)
     return paths
 
 
-def _draw(path: Path, seed: int, number: int, slices: int, side: int) -> None:
+def _draw(path: Path, seed: int, number: int, slices: int, side: int, bodies: float) -> None:
     rng = np.random.default_rng([seed, number])
-    volume = synthesize(rng, slices, side, step=0.4 if number % 4 == 3 else None)
+    volume = synthesize(rng, slices, side, 0.4 if number % 4 == 3 else None, bodies)
     with atomic_path(path) as temporary:
         np.savez(
             temporary,

@@ -18,7 +18,7 @@ from torch import Tensor
 from napari_medsam2.training.anatomy import draw_anatomy
 from napari_medsam2.training.shapes import blur, grid, smooth_field
 
-__all__ = ["SyntheticVolume", "synthesize"]
+__all__ = ["BODIES", "SyntheticVolume", "synthesize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,14 @@ class SyntheticVolume:
     classes: Tensor
 
 
-def synthesize(rng: np.random.Generator, slices: int, side: int, step: float | None = None) -> SyntheticVolume:
+_KINDS = ("anatomy", "cells", "organs", "tissue")
+_REST = np.array([0.27, 0.08, 0.2]) / 0.55
+BODIES = 0.45
+
+
+def synthesize(
+    rng: np.random.Generator, slices: int, side: int, step: float | None = None, bodies: float = BODIES
+) -> SyntheticVolume:
     """Draw one synthetic volume.
 
     Parameters
@@ -54,8 +61,10 @@ def synthesize(rng: np.random.Generator, slices: int, side: int, step: float | N
     step : float, optional
         Distance between slices in units of the side; drawn when not given. Large steps give unrelated slices of
         the same specimen, which is what a collection is.
+    bodies : float
+        Share of sections through bodies, in [0, 1]; the other kinds keep their proportions.
     """
-    kind = rng.choice(["anatomy", "cells", "organs", "tissue"], p=[0.45, 0.27, 0.08, 0.2])
+    kind = rng.choice(_KINDS, p=[bodies, *(1 - bodies) * _REST])
     if kind == "anatomy":
         thickness = float(np.exp(rng.uniform(np.log(0.004), np.log(0.03)))) if step is None else step
         return SyntheticVolume(*draw_anatomy(rng, slices, side, thickness))

@@ -17,6 +17,7 @@ from napari_medsam2.backend._compact_network import CompactNetwork, convert_imag
 from napari_medsam2.errors import InputError
 from napari_medsam2.training.clips import ClipSource
 from napari_medsam2.training.steps import Exercise, collection_exercise, prompt_exercise, stack_exercise
+from napari_medsam2.training.synthetic import BODIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,6 +56,10 @@ class Recipe:
     """How many of the encoder's blocks, from its stem on, are left as they are; their backward pass is the dearest."""
     pieces: float = 0.0
     """Share of the synthetic prompted views in which an object is several bodies that look alike."""
+    pool: int = 0
+    """Which drawing of synthetic volumes; another one shows the network bodies that it has not seen yet."""
+    bodies: float = BODIES
+    """Share of sections through bodies among the synthetic volumes."""
     steady: bool = False
     """Keep the learning rate until the last ``final_share`` of the steps, where it falls to nothing in a straight line;
     else it follows half a cosine from the beginning."""
@@ -69,6 +74,10 @@ PHASES = (
     Recipe(
         seed=2, steps=1750, final_share=1 / 6, stacks=2, slices=5, collections=2, real=0.33, learning_rate=5e-4,
         warmup=30, steady=True, frozen=3, pieces=0.15,
+    ),
+    Recipe(
+        seed=3, steps=1400, final_share=0.25, stacks=3, slices=5, collections=1, real=0.4, learning_rate=4e-4,
+        warmup=30, steady=True, frozen=3, pieces=0.15, pool=1, bodies=0.65,
     ),
 )  # fmt: skip
 """The recipes, one after the other; each goes on from the averaged weights of the one before."""
