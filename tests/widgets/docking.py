@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,6 +73,8 @@ def hear(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr("napari.utils.notifications.show_warning", said.append)
     monkeypatch.setattr(
         "napari.utils.notifications.notification_manager.receive_error",
-        lambda kind, value, traceback: said.append(f"{kind.__name__}: {value}"),
+        lambda kind, value, trace: said.append(
+            f"{kind.__name__}: {value}\n" + "".join(traceback.format_exception(kind, value, trace))
+        ),
     )
     return said

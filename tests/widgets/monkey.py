@@ -90,7 +90,7 @@ class Monkey:
             if not _is_naparis(error):
                 raise error
         bad = [note for note in self.notes if note.split(":")[0].endswith(("Error", "Exception"))]
-        assert not bad, bad
+        assert not bad, "\n".join(bad)
         del self.notes[:]
 
     def end(self) -> None:
