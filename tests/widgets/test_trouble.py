@@ -513,6 +513,25 @@ def test_a_model_that_cannot_be_loaded_is_said_once(
     assert all("damaged" in note for note in notes)
 
 
+def test_layers_that_a_closed_dock_left_behind_have_no_keys_of_ours(desks: Desks, notes: list[str]) -> None:
+    dock = desks.open()
+    viewer, annotation = dock.bench.viewer, prompt(dock)
+    bench, before = dock.bench, list(viewer.layers)
+    dock.close()
+    assert bench.closed
+    assert list(viewer.layers) == before, "the window may be closing: layers stay"
+    for layer in (annotation.masks.layer, annotation.prompts.points, annotation.prompts.boxes):
+        viewer.layers.selection.active = layer
+        for name in ("E", "P", "N", "G"):
+            key(viewer, name)
+    # Neither does whoever kept what a key did, such as the command palette.
+    for call in bench.calls().values():
+        call()
+    assert bench.annotation is None
+    assert list(viewer.layers) == before
+    assert not [note for note in notes if "Error" in note]
+
+
 def test_a_box_can_be_drawn_on_a_layer_that_was_hidden_while_the_view_was_3d(desks: Desks, notes: list[str]) -> None:
     """napari passes over a hidden Shapes layer there, and adding to it fails afterwards."""
     dock = desks.open()

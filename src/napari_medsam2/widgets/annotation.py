@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal, SignalGroup
 
 from napari_medsam2.errors import InputError
+from napari_medsam2.widgets.actions import unbind
 from napari_medsam2.widgets.alike import Alike, make_current
 from napari_medsam2.widgets.mask_layer import MaskLayer
 from napari_medsam2.widgets.operations import Operations
@@ -310,7 +311,11 @@ class Annotation:
         self.session.events.history_changed.disconnect(self._history_changed)
         self.masks.layer.events.selected_label.disconnect(self._label_picked)
         self.session.close()
-        if layers:
+        if not layers:
+            # Their keys would call what has ended.
+            for layer in self.own_layers():
+                unbind(layer)
+        else:
             everything = self.viewer.layers
             make_current(self.viewer)
             # napari collects garbage after each layer that goes, but once after a batch.

@@ -318,7 +318,8 @@ class Workbench:
 
     def _guarded(self, call: Callable[[Annotation], Any]) -> Callable[[], None]:
         def run() -> None:
-            self.attempt(begin)
+            if not self._closed:
+                self.attempt(begin)
 
         def begin() -> None:
             image = self.candidate() if self.annotation is None else None
