@@ -60,13 +60,10 @@ def share_out(
 
     for _, group in groupby(sorted(filled, key=layer), key=layer):
         members = sorted(group, key=lambda k: (-results[k].confidence, k))
-        if len(members) > 1:
-            best[:] = 0
+        for place in members:
+            best[pieces[place][0]] = 0
         for place in members:
             window, logits = pieces[place]
-            if len(members) == 1:
-                out[window][logits > 0] = place + 1
-                continue
             wins = logits > best[window]
             out[window][wins], best[window][wins] = place + 1, logits[wins]
     for place in sorted(filled, key=lambda k: (-areas[k], k)):

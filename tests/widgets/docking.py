@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from napari_medsam2.backend.protocol import Backend
     from napari_medsam2.widgets.annotation import Annotation
 
-__all__ = ["Patch", "begin", "fast_model", "hear", "open_dock", "settle"]
+__all__ = ["Patch", "at_home", "begin", "fast_model", "hear", "open_dock", "settle"]
 
 
 class Patch:
@@ -65,6 +67,13 @@ def begin(dock: MedSam2Dock) -> Annotation:
 def settle(annotation: Annotation, seconds: float = 60) -> None:
     """Wait until the model has answered everything."""
     wait_until(lambda: not annotation.prompting.busy and not annotation.running.busy, seconds)
+
+
+def at_home() -> dict[str, Any]:
+    """For `subprocess`: folder and environment in which another process finds the project and its tests."""
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join([str(root), str(root / "src"), os.environ.get("PYTHONPATH", "")])
+    return {"cwd": root, "env": {**os.environ, "PYTHONPATH": paths}}
 
 
 def hear(monkeypatch: pytest.MonkeyPatch) -> list[str]:

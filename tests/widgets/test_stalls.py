@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from benchmarks.stalls import measure
+from tests.widgets.docking import at_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,14 +32,11 @@ def test_no_stall_of_ours_during_a_propagation(make_napari_viewer: Callable[...,
 
 def test_the_first_annotate_imports_nothing_heavy() -> None:
     """Where napari's first points and labels would import it, the window would stand still for it."""
-    root = Path(__file__).parents[2]
-    paths = os.pathsep.join([str(root), str(root / "src"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-m", "tests.widgets._import_driver"],
         capture_output=True,
         text=True,
-        cwd=root,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": paths},
+        **at_home(),
     )
     assert done.stdout == "late: []\n", done.stderr[-2000:]

@@ -7,14 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 from tests.dummy import DummyBackend
-from tests.widgets.docking import Patch, begin, fast_model, hear, open_dock, settle
+from tests.widgets.docking import Patch, at_home, begin, fast_model, hear, open_dock, settle
 from tests.widgets.driving import click, drag, key, wait_until
 from tests.widgets.monkey import SlowDummy
 
@@ -23,6 +22,7 @@ from napari_medsam2.widgets.kept import last_session, recent_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from napari_medsam2.widgets.annotation import Annotation
     from napari_medsam2.widgets.dock import MedSam2Dock
@@ -322,15 +322,12 @@ def test_an_image_removed_while_a_question_is_with_the_model(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_after_a_kill_the_last_session_is_offered(desks: Desks, notes: list[str]) -> None:
-    root = Path(__file__).parents[2]
-    paths = os.pathsep.join([str(root), str(root / "src"), os.environ.get("PYTHONPATH", "")])
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.widgets._gui_driver"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": paths},
+        **at_home(),
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "here\n"
