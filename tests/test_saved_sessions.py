@@ -84,6 +84,21 @@ def test_after_reopening_everything_goes_on_with_the_same_bits(tmp_path: Path) -
     assert content(broken) == content(through)
 
 
+def test_that_clicks_began_on_a_painted_mask_survives(tmp_path: Path) -> None:
+    session = make(tmp_path / "s", False)
+    painted = np.zeros((24, 24), bool)
+    painted[4:11, 5:12] = True
+    for label in (session.add_object(), session.add_object()):
+        session.add_mask(label, 4, painted)
+    session.add_points(1, 4, [(6, 6)], [1])
+    session.close()
+    again = reopen(tmp_path / "s")
+    assert [again.prompts[label, 4].refines for label in (1, 2)] == [True, False]
+    again.add_points(1, 4, [(7, 7)], [1])
+    again.close()
+    assert reopen(tmp_path / "s").prompts[1, 4].refines
+
+
 @pytest.mark.parametrize("pointers", [True, False])
 def test_what_conditions_the_bank_survives(tmp_path: Path, pointers: bool) -> None:
     backend = DummyBackend(pointers=pointers)

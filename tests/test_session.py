@@ -49,13 +49,51 @@ def test_clicks_add_up_and_correct(session: AnnotationSession, balls: Balls) -> 
     cut = session.add_points(other, 12, [(64, 78)], [0])
     assert not cut.mask[64, 78]
 
-    # What was clicked by mistake goes again, if not all that came with it, and the first ball stays.
-    assert both.mask[64, 78]
     mended = session.add_points(label, 12, [(64, 78)], [0])
     assert not mended.mask[64, 78]
-    first, second = (balls.labels[12] == value for value in (1, 2))
-    assert (mended.mask & first).sum() > 0.95 * first.sum()
-    assert (mended.mask & second).sum() < 0.9 * (both.mask & second).sum()
+    assert dice(mended.mask, balls.labels[12] == 1) > 0.7
+
+
+def test_a_click_on_the_spot_of_another_takes_it_back(session: AnnotationSession, balls: Balls) -> None:
+    label = session.add_object()
+    session.add_points(label, 12, [(30, 32)], [1])
+    wrong = session.add_points(label, 12, [(64, 78)], [1])
+    assert wrong.mask[64, 78]
+    mended = session.add_points(label, 12, [(65, 77)], [0])
+    assert session.prompts[label, 12].points.tolist() == [[30, 32], [65, 77]]
+    assert session.prompts[label, 12].labels.tolist() == [1, 0]
+    assert dice(mended.mask, balls.labels[12] == 1) > 0.95
+    session.undo()
+    assert session.prompts[label, 12].labels.tolist() == [1, 1]
+
+    # Of one sign, or further apart, clicks only add up.
+    session.add_points(label, 12, [(64, 78)], [1])
+    session.add_points(label, 12, [(64, 75)], [0])
+    assert session.prompts[label, 12].labels.tolist() == [1, 1, 1, 0]
+
+
+def test_a_click_taken_back_leaves_the_mask_that_was_painted_or_carried(
+    session: AnnotationSession, balls: Balls
+) -> None:
+    label = session.add_object()
+    painted = np.zeros(balls.labels[12].shape, bool)
+    painted[4:24, 60:100] = True
+    session.add_mask(label, 12, painted)
+    session.add_points(label, 12, [(64, 78)], [1])
+    mended = session.add_points(label, 12, [(64, 78)], [0])
+    assert not mended.mask[64, 78]
+    assert (mended.mask & painted).sum() > 0.9 * painted.sum()
+
+    carried = session.add_object()
+    session.add_box(carried, 12, balls.box(1, 12))
+    for _ in session.propagate():
+        pass
+    before = session.results.get(carried, 13)
+    assert before is not None
+    session.add_points(carried, 13, [(64, 78)], [1])
+    mended = session.add_points(carried, 13, [(64, 78)], [0])
+    assert not mended.mask[64, 78]
+    assert (mended.mask & before.mask).sum() > 0.9 * before.area
 
 
 def test_a_scribble_gives_the_object(session: AnnotationSession, balls: Balls) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
 
 import numpy as np
@@ -73,6 +73,8 @@ def _encode(value: Value, blobs: list[Blob], quick: bool) -> dict[str, Any]:
 
 def _encode_prompt(value: SlicePrompt, blobs: list[Blob]) -> dict[str, Any]:
     row: dict[str, Any] = {"corrects": value.corrects}
+    if value.refines:
+        row["refines"] = True
     if len(value.points):
         row |= {"points": value.points.tolist(), "labels": value.labels.tolist()}
     if value.box is not None:
@@ -233,7 +235,7 @@ def _decode_object(read: _Reader) -> ObjectInfo:
 
 
 def _decode_prompt(read: _Reader) -> SlicePrompt:
-    content = SlicePrompt(corrects=read.flag("corrects"))
+    content = SlicePrompt(corrects=read.flag("corrects"), refines="refines" in read.row and read.flag("refines"))
     points, labels, box, mask = content.points, content.labels, None, None
     if "points" in read.row:
         points, labels = check_points(read.row["points"], read.row.get("labels"), read.shape)
@@ -243,7 +245,7 @@ def _decode_prompt(read: _Reader) -> SlicePrompt:
         count = math.prod(read.shape)
         bits = np.frombuffer(read.blob(read.row["mask"]).unpack((count + 7) // 8), np.uint8)
         mask = np.unpackbits(bits, count=count).astype(bool).reshape(read.shape)
-    found = SlicePrompt(points, labels, box, mask, content.corrects)
+    found = replace(content, points=points, labels=labels, box=box, mask=mask)
     if found.empty:
         raise ValueError("a prompt says nothing")
     return found

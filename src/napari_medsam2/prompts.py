@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from napari_medsam2.geometry import Box
+    from napari_medsam2.results import ObjectResult
     from napari_medsam2.stack import ImageStack
 
 __all__ = [
@@ -28,11 +29,15 @@ __all__ = [
     "check_mask",
     "check_points",
     "load_prompts",
+    "only_cuts",
     "parse_entry",
     "save_prompts",
 ]
 
 _FORMAT, _VERSION = "napari-medsam2-prompts", 1
+
+_SPOT = 1.5
+"""Clicks within this many pixels are on the same spot."""
 
 
 def _no_points() -> np.ndarray:
@@ -59,6 +64,8 @@ class SlicePrompt:
         ``(H, W)`` bool; taken as it is, it overrides the others.
     corrects : bool
         Whether the slice had a propagated mask when it was prompted.
+    refines : bool
+        Whether the clicks began on a painted mask.
     """
 
     points: np.ndarray = field(default_factory=_no_points)
@@ -66,11 +73,19 @@ class SlicePrompt:
     box: Box | None = None
     mask: np.ndarray | None = None
     corrects: bool = False
+    refines: bool = False
 
     def with_points(self, points: np.ndarray, labels: np.ndarray) -> SlicePrompt:
-        """Add clicks."""
+        """Add clicks; earlier ones of the other sign on the same spot go, since who clicks there takes them back."""
+        apart = self.points[:, None] - points[None]
+        other = self.labels[:, None] != labels[None]
+        stay = ~((np.hypot(apart[..., 0], apart[..., 1]) <= _SPOT) & other).any(1)
         return replace(
-            self, points=np.concatenate([self.points, points]), labels=np.concatenate([self.labels, labels]), mask=None
+            self,
+            points=np.concatenate([self.points[stay], points]),
+            labels=np.concatenate([self.labels[stay], labels]),
+            mask=None,
+            refines=self.refines or self.mask is not None,
         )
 
     @property
@@ -172,6 +187,20 @@ def check_mask(mask: Any, shape: tuple[int, int], where: str = "", empty: bool =
     if not empty and not out.any():
         raise InputError(f"the mask{where} is empty; paint the object first")
     return out
+
+
+def only_cuts(prompt: SlicePrompt, current: ObjectResult | None) -> bool:
+    """Whether a prompt says only what an object is not, so that it cuts from the mask so far.
+
+    Raises
+    ------
+    InputError
+        If it does and there is no mask so far.
+    """
+    cuts = prompt.mask is None and prompt.box is None and not (prompt.labels == 1).any()
+    if cuts and current is None:
+        raise InputError("the first click on an object must be positive; negative ones then cut from its mask")
+    return cuts
 
 
 def along(line: np.ndarray, count: int = 12) -> np.ndarray:

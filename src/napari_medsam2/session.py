@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_medsam2._codec import check_color
 from napari_medsam2.errors import InputError
-from napari_medsam2.prompts import Prompt, SlicePrompt, along, check_box, check_mask, check_points
+from napari_medsam2.prompts import Prompt, SlicePrompt, along, check_box, check_mask, check_points, only_cuts
 from napari_medsam2.question import Answer, Question
 from napari_medsam2.results import LazyLabels, ObjectResult, PackedResult, SliceResult
 from napari_medsam2.session_base import Kind, SessionEvents
@@ -217,11 +217,13 @@ class AnnotationSession(PropagatingSession):
         array, marks = check_points(points, labels, shape)
         old = self._prompt(label, index)
         # Clicks refine a painted mask as well: it is then the mask so far, no longer the last word.
-        prompt = old.with_points(array, marks)
-        if not (prompt.labels == 1).any() and prompt.box is None and self.results.get(label, index) is None:
-            raise InputError("the first click on an object must be positive; negative ones then cut from its mask")
+        prompt, current = old.with_points(array, marks), self.results.get(label, index)
+        cuts, taken_back = only_cuts(prompt, current), len(prompt.points) < len(old.points) + len(array)
+        if taken_back and not (cuts or prompt.corrects or prompt.refines):
+            # The mask so far holds what the click had brought; the prompts that are left say all that is known.
+            current = None
         call = {"do": "points", "points": array.tolist(), "labels": marks.tolist()}
-        return self._question(label, index, prompt, self.results.get(label, index), call)
+        return self._question(label, index, prompt, current, call)
 
     def ask_scribble(self, label: int, index: int, path: ArrayLike, positive: bool = True) -> Question:
         """Put a question as `add_scribble` does."""
@@ -233,7 +235,7 @@ class AnnotationSession(PropagatingSession):
     def ask_box(self, label: int, index: int, box: Box | Sequence[float]) -> Question:
         """Put a question as `add_box` does."""
         shape = self._check(label, index)
-        prompt = replace(self._prompt(label, index), box=check_box(box, shape), mask=None)
+        prompt = replace(self._prompt(label, index), box=check_box(box, shape), mask=None, refines=False)
         call = {"do": "box", "box": list(map(float, prompt.box or ()))}
         return self._question(label, index, prompt, None, call)
 
@@ -251,11 +253,8 @@ class AnnotationSession(PropagatingSession):
             if len(content.points):
                 points, marks = check_points(content.points, content.labels, shape)
             prompt = replace(prompt, box=box, points=points, labels=marks)
-        bare = prompt.mask is None and prompt.box is None and not (prompt.labels == 1).any()
-        current = self.results.get(label, index) if bare else None
-        if bare and current is None:
-            raise InputError("the first click on an object must be positive; negative ones then cut from its mask")
-        return self._question(label, index, prompt, current, {"do": "content"})
+        current = self.results.get(label, index)
+        return self._question(label, index, prompt, current if only_cuts(prompt, current) else None, {"do": "content"})
 
     def take(self, answer: Answer) -> SliceResult | None:
         """Take over what the model said.
