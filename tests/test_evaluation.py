@@ -265,6 +265,27 @@ def test_a_row_says_what_its_items_say() -> None:
     assert [item["dice"] for item in written["rows"][0]["items"]] == scores
 
 
+def test_a_stack_says_what_confidence_is_worth_to_a_review() -> None:
+    # Twenty slices: eight bad ones, of which one is among the two of least confidence; two masks are empty.
+    dices = [0.1, 0.9, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.69, *np.linspace(0.7, 1, 9), 1.0, 1.0]
+    pairs = tuple((0.02 * n, d) for n, d in enumerate(dices))
+    masks = [(c, d) for c, d in pairs if c < 0.355]
+    row = Row(
+        "a",
+        "stack",
+        (
+            Item(1, 0, 0.5, {}, 1.0, pairs[:7], {}, tuple(masks[:7])),
+            Item(2, 0, 0.5, {}, 1.0, pairs[7:], {}, tuple(masks[7:])),
+        ),
+    )
+    # By hand: ranks of 18 masks, 0.9 in the second place instead of the fifteenth or so.
+    ranks = np.argsort(np.argsort([d for _, d in masks]))
+    by_hand = 1 - 6 * ((ranks - np.arange(18)) ** 2).sum() / (18 * (18**2 - 1))
+    assert row.review == pytest.approx({"carried": by_hand, "worst tenth": 1 / 8, "of": 2 / 8})
+    assert format_row(row).split()[-7:] == ["carried", f"{by_hand:.2f}", "worst", "tenth", "0.12", "of", "0.25"]
+    assert Row("a", "box", (Item(1, 0, 0.5, {}, 1.0, pairs),)).review == {}
+
+
 _PUBLISHED = {
     "dsb2018-fluo-256x256": (0.87, 0.82),
     "dsb2018-fluo-360x360": (0.85, 0.92),

@@ -28,10 +28,13 @@ class Judged:
         Of all its slices as one volume, or the mean over images.
     pairs : tuple of (float, float)
         Confidence and Dice on each slice that was not prompted and that the model looked at.
+    carried : tuple of (float, float)
+        Those of them where the model has a mask, so that there is something to look at.
     """
 
     dice: float
     pairs: tuple[tuple[float, float], ...]
+    carried: tuple[tuple[float, float], ...] = ()
 
 
 def judge_objects(case: Case, session: AnnotationSession, objects: Mapping[int, Target]) -> dict[int, Judged]:
@@ -55,6 +58,7 @@ def judge_objects(case: Case, session: AnnotationSession, objects: Mapping[int, 
     """
     pixels = {label: np.zeros(3, np.int64) for label in objects}
     pairs: dict[int, list[tuple[float, float]]] = {label: [] for label in objects}
+    carried: dict[int, list[tuple[float, float]]] = {label: [] for label in objects}
     for index in range(len(case.stack)):
         found, reference = session.slice_labels(index), case.labels(index)
         for label, target in objects.items():
@@ -63,8 +67,10 @@ def judge_objects(case: Case, session: AnnotationSession, objects: Mapping[int, 
             result = session.results.get(label, index)
             if result is not None and (label, index) not in session.prompts:
                 pairs[label].append((result.confidence, dice(mask, truth)))
+                if result.area:
+                    carried[label].append(pairs[label][-1])
     scores = {label: 2 * int(both) / int(size + volume) for label, (size, volume, both) in pixels.items()}
-    return {label: Judged(score, tuple(pairs[label])) for label, score in scores.items()}
+    return {label: Judged(score, tuple(pairs[label]), tuple(carried[label])) for label, score in scores.items()}
 
 
 def judge_foreground(case: Case, session: AnnotationSession, label: int, images: Sequence[int]) -> Judged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -41,6 +42,9 @@ PROTOCOLS: dict[str, str] = {
 SEEDS = 3
 """How many images of a collection take their turn as the prompted one: the first that have a foreground."""
 
+_BAD = 0.7
+"""A slice whose Dice is less ought to be looked at."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -62,6 +66,8 @@ class Item:
         Confidence and true Dice of every mask that the model made, for their correlation.
     measures : dict
         What else was measured: ``clicks`` that it took (``clicks``), ``better`` 1 or 0 (``mend``).
+    carried : sequence of (float, float)
+        Those of ``pairs`` whose mask is not empty (``stack``).
     """
 
     value: int
@@ -71,6 +77,7 @@ class Item:
     seconds: float = 0.0
     pairs: tuple[tuple[float, float], ...] = ()
     measures: dict[str, float] = field(default_factory=dict)
+    carried: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +122,34 @@ class Row:
     @property
     def correlation(self) -> float | None:
         """Spearman's rank correlation of confidence and true Dice; None where it is not defined."""
-        from scipy import stats
+        return _rank_correlation([pair for item in self.items for pair in item.pairs])
 
-        pairs = np.array([pair for item in self.items for pair in item.pairs])
-        if len(pairs) < 3 or (pairs == pairs[0]).all(0).any():
-            return None
-        return float(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
+    @property
+    def review(self) -> dict[str, float]:
+        """What confidence is worth to who looks through a propagated stack; empty for other protocols.
+
+        ``carried``: its correlation with Dice over the masks that are not empty. ``worst tenth``: the share of all
+        slices with a Dice under 0.7 that is among the tenth of least confidence; ``of``: what a tenth can hold.
+        """
+        out: dict[str, float] = {}
+        carried = _rank_correlation([pair for item in self.items for pair in item.carried])
+        if carried is not None:
+            out["carried"] = carried
+            pairs = np.array([pair for item in self.items for pair in item.pairs])
+            bad = pairs[:, 1] < _BAD
+            first = np.argsort(pairs[:, 0], kind="stable")[: math.ceil(len(pairs) / 10)]
+            if bad.any():
+                out |= {"worst tenth": float(bad[first].sum() / bad.sum()), "of": min(1.0, len(first) / bad.sum())}
+        return out
+
+
+def _rank_correlation(found: list[tuple[float, float]]) -> float | None:
+    from scipy import stats
+
+    pairs = np.array(found)
+    if len(pairs) < 3 or (pairs == pairs[0]).all(0).any():
+        return None
+    return float(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
 
 
 def applies(case: Case, protocol: str) -> bool:
@@ -251,7 +280,7 @@ def _volumes(case: Case, session: AnnotationSession, targets: Sequence[Target], 
     judged = judge_objects(case, session, objects)
     for (label, target), copied in zip(objects.items(), copy_through(case, targets), strict=True):
         one = judged[label]
-        yield Item(target.value, target.index, one.dice, {"copied": copied}, seconds, one.pairs)
+        yield Item(target.value, target.index, one.dice, {"copied": copied}, seconds, one.pairs, {}, one.carried)
 
 
 def _foreground(case: Case, session: AnnotationSession, seed: int) -> Item:
