@@ -377,6 +377,41 @@ def test_in_another_view_nothing_is_prompted_or_painted(desk: Desk, change: Call
     assert len(annotation.session.prompts[1, 3].points) == 2
 
 
+@pytest.mark.parametrize("first", ["tool", "view"])
+def test_in_another_view_naparis_own_box_is_put_away(desk: Desk, first: str) -> None:
+    """Between two pixels, where the middle of an even number lies, napari's box would end in a traceback."""
+    dock = desk.open(full((30,)))
+    annotation = prompt_and_check(dock, (3,), 3)
+    boxes, viewer = annotation.prompts.boxes, desk.viewer
+    viewer.layers.selection.active = boxes
+
+    def change() -> None:
+        viewer.dims.roll()
+        viewer.dims.set_point(2, 83.5)
+
+    def take() -> None:
+        boxes.mode = "add_rectangle"
+
+    for step in (take, change) if first == "tool" else (change, take):
+        step()
+    assert str(boxes.mode) == "pan_zoom"
+    controls = viewer.window._qt_viewer.controls.widgets[boxes]
+    assert controls.panzoom_button.isChecked()
+    assert not controls.rectangle_button.isChecked()
+    assert len(desk.notes) == 1
+    assert "button" in desk.notes[0]
+    drag(viewer, [(3.0, 20.0, 83.5), (9.0, 60.0, 83.5)])
+    assert len(boxes.data) == 0
+
+    viewer.dims.order = (0, 1, 2)
+    viewer.dims.set_point(0, 3)
+    take()
+    drag(viewer, [(3.0, 20.0, 50.0), (3.0, 50.0, 90.0)])
+    settle(annotation)
+    assert annotation.session.prompts[1, 3].box is not None
+    assert len(desk.notes) == 1
+
+
 def test_a_brush_that_goes_through_several_slices_is_one_step(desk: Desk) -> None:
     dock = desk.open(full((9,)))
     annotation = prompt_and_check(dock, (4,), 4)

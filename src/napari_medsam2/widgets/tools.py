@@ -66,7 +66,9 @@ class Tools:
         self.negative = False
         self.paused = False
         self._attached: Any = None
+        self._watched: Any = None
         viewer.layers.selection.events.active.connect(self._activated)
+        viewer.dims.events.order.connect(self._turned)
         self.attach()
 
     @property
@@ -87,6 +89,10 @@ class Tools:
             points.mouse_drag_callbacks.append(self._drag)
             points.events.mode.connect(self._mode_changed)
             self._attached = points
+        if self._watched is not self._layers.boxes:
+            self._watched = self._layers.boxes
+            # Behind napari's buttons, which would else show the tool that was put away.
+            self._watched.events.mode.connect(self._turned, position="last")
 
     def choose(self, tool: Tool) -> None:
         """Take a tool; the layer that it works on becomes the active one."""
@@ -114,6 +120,8 @@ class Tools:
     def close(self) -> None:
         """Leave the mouse alone."""
         self._viewer.layers.selection.events.active.disconnect(self._activated)
+        self._viewer.dims.events.order.disconnect(self._turned)
+        self._watched.events.mode.disconnect(self._turned)
         if self._attached is not None and self._drag in self._attached.mouse_drag_callbacks:
             self._attached.mouse_drag_callbacks.remove(self._drag)
             self._attached.events.mode.disconnect(self._mode_changed)
@@ -134,6 +142,17 @@ class Tools:
         if str(self._layers.points.mode) == "pan_zoom":
             self._hold()
         self._changed()
+
+    def _turned(self, _: Any = None) -> None:
+        """Put napari's own tools for shapes away where the planes are not shown as they lie.
+
+        They would draw what cannot be taken or, between two pixels of the axis that is not shown, end in an error.
+        """
+        if str(self._watched.mode).startswith("add_"):
+            why_not = self._frame.displayed(self._viewer.dims)
+            if why_not is not None:
+                self._watched.mode = "pan_zoom"
+                self._trouble(InputError(why_not))
 
     def _drag(self, layer: Any, event: Any) -> Iterator[None]:
         """A press of the left button, what the mouse does until it is let go, and what that says."""
