@@ -24,6 +24,7 @@ _FLOORS = [
     "storage",
     "document",
     "session_base",
+    "session_judged",
     "session_propagation",
     "session",
     "segmentation training evaluation export importing overlay replay _canvas _segment",

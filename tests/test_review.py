@@ -7,6 +7,7 @@ import pytest
 from tests.dummy import DummyBackend, stack_of_squares
 
 from napari_medsam2 import AnnotationSession, ImageStack, InputError, ObjectResult
+from napari_medsam2.replay import replay
 
 BOX = (2.5, 2.5, 10.5, 11.5)
 
@@ -52,6 +53,24 @@ def test_a_mask_unlike_its_neighbours_comes_first_however_sure_the_model_is() ->
     assert (items[0].index, items[0].drift) == (4, 1)
 
 
+def test_where_a_mask_was_rejected_it_can_be_accepted_that_there_is_none() -> None:
+    session = drawn([disc(10)] * 6)
+    session.reject(1, 4)
+    session.accept(1, 4)
+    found = session.results.get(1, 4)
+    assert found is not None
+    assert not found.area
+    assert session.marks == {(1, 4): "accepted"}
+    assert 4 not in [item.index for item in session.review()]
+    # The masks that these tests put there are of no step; this one is.
+    assert 4 not in [difference.index for difference in replay(session)]
+    session.undo()
+    assert session.results.get(1, 4) is None
+    assert session.marks == {(1, 4): "rejected"}
+    with pytest.raises(InputError, match="has no mask on slice 4"):
+        session.skip(1, 4)
+
+
 def test_two_sides_that_disagree_come_before_two_that_agree() -> None:
     session = drawn([disc(10)] * 5)
     for index, apart in ((1, 0.1), (3, 0.6)):
@@ -68,7 +87,7 @@ def test_verdicts_order_the_review_and_are_undone() -> None:
     session.accept(1, 0)
     session.skip(1, 1)
     session.reject(1, 4)
-    assert [item.index for item in session.review()] == [4, 2, 3, 5, 1]
+    assert [item.index for item in session.review()] == [2, 3, 5, 4, 1]
     assert session.results.get(1, 4) is None
     assert session.marks == {(1, 0): "accepted", (1, 1): "skipped", (1, 4): "rejected"}
     assert [s.name for s in session.history[1:]] == ["accept slice 0", "skip slice 1", "reject slice 4"]

@@ -90,7 +90,7 @@ def review_order(
     Returns
     -------
     list of ReviewItem
-        Rejected ones first, then by falling risk, skipped ones last.
+        By falling risk; behind them rejected ones that have no other mask yet, and skipped ones last.
     """
     runs = tuple(runs)
     by_label: dict[int, list[int]] = {}
@@ -105,7 +105,7 @@ def review_order(
     for (label, index), mark in marks.items():
         if mark == "rejected" and results.packed(label, index) is None and (labels is None or label in labels):
             items.append(ReviewItem(label, index, math.inf, 0.0, 0.0, 1.0, 0.0, mark=mark))
-    order = {"rejected": 0, None: 1, "skipped": 2}
+    order = {None: 0, "rejected": 1, "skipped": 2}
     return sorted(items, key=lambda item: (order[item.mark], -item.risk, item.index, item.label))
 
 

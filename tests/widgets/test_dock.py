@@ -12,6 +12,8 @@ from tests.widgets import driving
 from tests.widgets.docking import fast_model, hear, open_dock, settle
 from tests.widgets.driving import click, drag, hover, key, wait_until
 
+from napari_medsam2.widgets.panels import ReviewPanel
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -246,6 +248,21 @@ def test_propagate_review_accept_and_go_on_with_keys(dock: MedSam2Dock) -> None:
     key(viewer, "R")
     assert annotation.session.marks[1, worst[1].index] == "rejected"
     assert not np.asarray(annotation.masks.layer.data[worst[1].index]).any()
+
+    # The review goes on; what was rejected comes again when all else is done, and can be accepted as empty.
+    key(viewer, "W")
+    for index in [item.index for item in worst[2:]]:
+        wait_until(lambda: annotation.index == index)  # noqa: B023
+        key(viewer, "A")
+    wait_until(lambda: annotation.index == worst[1].index)
+    wait_until(lambda: "A: it is not here" in dock.next_step.text.text())
+    bar = next(panel for panel in dock._panels if isinstance(panel, ReviewPanel)).bar
+    wait_until(lambda: bar.status.startswith("1 of"))
+    assert bar.buttons["accept"].isEnabled()
+    key(viewer, "A")
+    assert annotation.session.marks[1, worst[1].index] == "accepted"
+    assert annotation.session.review() == []
+    wait_until(lambda: bar.status.startswith("All"))
 
 
 def test_escape_discards_what_was_prompted_since_the_last_accept(dock: MedSam2Dock) -> None:

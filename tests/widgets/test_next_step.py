@@ -33,6 +33,7 @@ BEGUN = Situation("cells", True, slices=12, tool="prompt", name="object 1")
         (replace(BEGUN, running=True, collection=True), "another image"),
         (replace(BEGUN, negative=True), "X goes back"),
         (replace(BEGUN, seeded=True, carried=True, masked=True, total=9), "Export…"),
+        (replace(BEGUN, seeded=True, carried=True, verdict="rejected", left=3, total=9), "A: it is not here"),
     ],
 )
 def test_it_says_what_comes_next(now: Situation, said: str) -> None:
@@ -40,13 +41,14 @@ def test_it_says_what_comes_next(now: Situation, said: str) -> None:
 
 
 def test_it_is_never_empty_and_never_longer_than_two_lines() -> None:
-    flags = ("negative", "prompted", "masked", "accepted", "seeded", "carried", "pending", "collection")
+    flags = ("negative", "prompted", "masked", "seeded", "carried", "pending", "collection")
     for tool in ("prompt", "scribble", "lasso", "paint", "erase", None):
         for values in itertools.product((False, True), repeat=len(flags)):
             for left, total in ((0, 0), (0, 5), (4, 5)):
                 for name in ("", "an object of 18 ls", "a very long name that a person gave it"):
                     now = replace(BEGUN, tool=tool, name=name, left=left, total=total)
                     now = replace(now, **dict(zip(flags, values, strict=True)))  # type: ignore[arg-type]
-                    text = next_step(now)
-                    assert 10 < len(text) <= 104, text
-                    assert text[-1] in ".:"
+                    for verdict in (None, "accepted", "rejected", "skipped"):
+                        text = next_step(replace(now, verdict=verdict))
+                        assert 10 < len(text) <= 104, text
+                        assert text[-1] in ".:"

@@ -273,6 +273,8 @@ def test_the_bar_says_what_is_left_and_offers_what_can_be_done(qtbot: QtBot) -> 
     bar.show_state(0, 10, has_mask=True)
     assert not bar.buttons["next"].isEnabled()
     assert "All 10" in bar.status
+    bar.show_state(1, 10, was_rejected=True)
+    assert [name for name, button in bar.buttons.items() if button.isEnabled()] == ["next", "accept"]
     bar.set_tip("next", "Next worst (W)")
     assert bar.buttons["next"].toolTip() == "Next worst (W)"
     assert bar.buttons["next"].accessibleName() == "Next worst"

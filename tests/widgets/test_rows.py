@@ -264,7 +264,7 @@ def test_tiles_sum_up_all_objects() -> None:
     assert tiles[0].confidence == 0.5
     assert tiles[2].confidence is None
     assert [tile.objects for tile in tiles] == [2, 1, 0, 1, 0]
-    assert [tile.index for tile in gallery_tiles(rows, axis, "worst")] == [4, 1, 0, 3, 2]
+    assert [tile.index for tile in gallery_tiles(rows, axis, "worst")] == [1, 4, 0, 3, 2]
     assert [tile.name for tile in gallery_tiles(rows, axis, "name")][:2] == ["a.png", "b.png"]
     assert [tile.state for tile in gallery_tiles([], axis)] == ["empty"] * 5
 

@@ -15,7 +15,7 @@ from napari_medsam2.widgets.mask_layer import MaskLayer
 from napari_medsam2.widgets.operations import Operations
 from napari_medsam2.widgets.prompt_layers import PromptLayers
 from napari_medsam2.widgets.prompting import Prompting
-from napari_medsam2.widgets.rows.words import trust
+from napari_medsam2.widgets.rows.words import accepted, trust
 from napari_medsam2.widgets.running import Progress, Reach, Running
 from napari_medsam2.widgets.tools import Tools
 
@@ -193,7 +193,8 @@ class Annotation:
     def accept(self) -> None:
         """Accept the selected object's mask on this slice."""
         self.prompting.accept(self._label, self._index)
-        self.say(f"accepted {self._name()} on {self._place(self._index)}")
+        said = accepted(self.session.results.packed(self._label, self._index))
+        self.say(f"{said} {self._name()} on {self._place(self._index)}")
 
     def discard(self) -> None:
         """Stop a propagation, else take back what was prompted on this slice."""
@@ -276,9 +277,9 @@ class Annotation:
 
     def reject(self) -> None:
         """Take the mask that is shown away; the slice waits for a prompt."""
-        with self._judged():
+        with self._judged(last=True):
             self.session.reject(self._label, self._index)
-        self.say(f"rejected {self._name()} on {self._place(self._index)}: prompt it, or go on")
+        self.say(f"rejected {self._name()} on {self._place(self._index)}: prompt it, or A: it is not there")
 
     def skip(self) -> None:
         """Put the mask that is shown to the end, and go to the next."""
@@ -336,8 +337,7 @@ class Annotation:
         return f"{self.session.noun} {index}"
 
     def _name(self) -> str:
-        info = self.session.objects.get(self._label)
-        return info.name if info else "nothing"
+        return self.session.objects[self._label].name if self._label in self.session.objects else "nothing"
 
     def _check_unlocked(self, label: int) -> None:
         if label in self.masks.locked:

@@ -128,7 +128,8 @@ class ReviewPanel(Panel):
         left, total = ledger.to_review()
         # That of a mask that was painted or imported is 1 by definition.
         confidence = None if packed is None or packed.bare.source == "mask" else packed.bare.confidence
-        self.bar.show_state(left, total, confidence, packed is not None, annotation.can_go_back)
+        rejected = packed is None and annotation.session.marks.get((label, index)) == "rejected"
+        self.bar.show_state(left, total, confidence, packed is not None, annotation.can_go_back, rejected)
 
     def _jump(self, label: int, index: int) -> None:
         annotation = self._board.annotation

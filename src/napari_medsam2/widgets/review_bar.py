@@ -69,7 +69,13 @@ class ReviewBar(QWidget):
         self.show_state(0, 0)
 
     def show_state(
-        self, left: int, total: int, confidence: float | None = None, has_mask: bool = False, has_back: bool = False
+        self,
+        left: int,
+        total: int,
+        confidence: float | None = None,
+        has_mask: bool = False,
+        has_back: bool = False,
+        was_rejected: bool = False,
     ) -> None:
         """Show how far the review is.
 
@@ -83,10 +89,13 @@ class ReviewBar(QWidget):
             Whether there is one, which can be accepted, rejected or skipped.
         has_back : bool
             Whether there is a mask to go back to.
+        was_rejected : bool
+            Whether the mask that was there is, so that it can be accepted that the object is not.
         """
         self._buttons["next"].setEnabled(left > 0)
         self._buttons["back"].setEnabled(has_back)
-        for name in ("accept", "reject", "skip"):
+        self._buttons["accept"].setEnabled(has_mask or was_rejected)
+        for name in ("reject", "skip"):
             self._buttons[name].setEnabled(has_mask)
         if not total:
             text = "Nothing to review yet"

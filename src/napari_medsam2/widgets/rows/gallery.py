@@ -55,8 +55,8 @@ def gallery_tiles(rows: Sequence[StripRow], axis: StripAxis, order: Order = "sli
     axis : StripAxis
         The slices.
     order : str
-        ``"slice"``; ``"name"``; ``"worst"``: rejected ones, then those left to review by rising confidence, then
-        skipped, prompted and accepted ones, then those without a result.
+        ``"slice"``; ``"name"``; ``"worst"``: those left to review by rising confidence, then rejected, skipped,
+        prompted and accepted ones, then those without a result.
     """
     count = axis.count
     if rows:
@@ -101,7 +101,7 @@ def _state(marks: int, found: bool, settled: bool) -> str:
     return "propagated" if found else "empty"
 
 
-_TURN = {"rejected": 0, "propagated": 1, "skipped": 2, "corrected": 3, "prompted": 3, "accepted": 4, "empty": 5}
+_TURN = {"propagated": 0, "rejected": 1, "skipped": 2, "corrected": 3, "prompted": 3, "accepted": 4, "empty": 5}
 
 
 def _risk(tile: Tile) -> tuple[int, float, int]:

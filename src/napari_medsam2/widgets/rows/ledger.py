@@ -151,7 +151,8 @@ class Ledger:
         """How many masks `AnnotationSession.review` lists, and how many it would list had nobody looked at any."""
         left = total = 0
         for page in self._pages.values():
-            ours = ~np.isnan(page.confidence) & (page.marks & _SAID == 0)
+            there = ~np.isnan(page.confidence) | (page.marks & Mark.REJECTED != 0)
+            ours = there & (page.marks & _SAID == 0)
             total += int(ours.sum())
             left += int((ours & (page.marks & Mark.ACCEPTED == 0)).sum())
         return left, total

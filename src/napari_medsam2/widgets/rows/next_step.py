@@ -35,8 +35,8 @@ class Situation:
         Whether a person said something about it on the slice that is shown.
     masked : bool
         Whether it has a mask there.
-    accepted : bool
-        Whether that was accepted.
+    verdict : str or None
+        What a person said of it: ``"accepted"``, ``"rejected"`` or ``"skipped"``.
     seeded : bool
         Whether there is a prompt anywhere.
     carried : bool
@@ -61,7 +61,7 @@ class Situation:
     name: str = ""
     prompted: bool = False
     masked: bool = False
-    accepted: bool = False
+    verdict: str | None = None
     seeded: bool = False
     carried: bool = False
     pending: bool = False
@@ -125,7 +125,9 @@ def _prompting(now: Situation) -> str:
     if not now.masked and not now.prompted and now.name and not now.total:
         return f"Click {name}, or drag a box around it."
     if now.left:
-        if now.prompted or now.accepted:
+        if now.verdict == "rejected" and not now.masked:
+            return f"Click to say where {name} is here, or A: it is not here. W: the most doubtful mask."
+        if now.prompted or now.verdict == "accepted":
             return "Press W to go to the most doubtful mask."
         if now.masked:
             return "Right? A accepts and goes on. Wrong? Click, Ctrl-click or paint (B), or R rejects. W: next."

@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_medsam2.results import ObjectResult
+    from napari_medsam2.results import ObjectResult, PackedResult
 
-__all__ = ["short_path", "trust"]
+__all__ = ["accepted", "short_path", "trust"]
+
+
+def accepted(packed: PackedResult | None) -> str:
+    """Begin a sentence that ends with the object whose mask, or absence, was accepted."""
+    return "accepted that there is no" if packed is not None and not packed.size[0] else "accepted"
 
 
 def trust(result: ObjectResult, drift: float | None = None) -> str:

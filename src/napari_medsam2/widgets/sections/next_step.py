@@ -120,7 +120,7 @@ class NextStep(QWidget):
             session.objects[label].name if label in session.objects else "",
             (label, index) in said,
             packed is not None,
-            session.marks.get((label, index)) == "accepted",
+            session.marks.get((label, index)),
             bool(said),
             carried,
             any(one == label for one, _ in session.pending),
