@@ -49,6 +49,10 @@ def annotate(session: AnnotationSession) -> Iterator[None]:
     yield
     session.reject(b, 6)
     yield
+    session.reject(b, 5)
+    yield
+    session.accept(b, 5)
+    yield
     painted = np.zeros((24, 24), bool)
     painted[4:11, 5:12] = True
     session.add_mask(a, 6, painted)
