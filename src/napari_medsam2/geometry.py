@@ -26,7 +26,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class ViewSpec:
-    """How a model wants its views.
+    """How a model wants its views, and what comes of them.
 
     Parameters
     ----------
@@ -40,6 +40,8 @@ class ViewSpec:
         The share of a region's side that the object's longer side should take.
     smallest : int
         The smallest side of a region, in slice pixels.
+    tidy : bool
+        Whether the masks of single objects are freed of specks. Published models are left as their authors' code is.
     """
 
     side: int
@@ -47,6 +49,7 @@ class ViewSpec:
     stretch: bool = False
     fraction: float = 0.35
     smallest: int = 32
+    tidy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

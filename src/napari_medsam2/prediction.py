@@ -12,6 +12,7 @@ from napari_medsam2.backend.protocol import NO_POINTS, Decoded, ViewPrompt
 from napari_medsam2.geometry import Box, View, ViewSpec, mask_box, plan_region, whole_slice
 from napari_medsam2.refine import local_change
 from napari_medsam2.results import ObjectResult, Source
+from napari_medsam2.specks import without_specks
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +91,8 @@ def predict(
         (embedding,) = cache.get(stack, backend, index, [view])
         previous = current if current is not None and current.area else None
         decoded = backend.decode(embedding, [view_prompt(prompt, view, previous)])
-    result = place(label, index, shape, view, decoded, "prompt", present=True)
+    tidy = backend.views.tidy and not whole
+    result = place(label, index, shape, view, decoded, "prompt", True, tidy=tidy, points=prompt.points)
     if current is not None and current.source == "mask":
         changed = local_change(current, result, prompt)
         if changed is not result:
@@ -128,11 +130,20 @@ def place(
     source: Source,
     present: bool = False,
     read: tuple[Read, ...] = (),
+    tidy: bool = False,
+    points: np.ndarray | None = None,
 ) -> ObjectResult:
-    """Bring one object's decoded mask back to the slice; ``present`` says that a person knows it is there."""
+    """Bring one object's decoded mask back to the slice.
+
+    ``present`` says that a person knows it is there; ``tidy`` takes specks away, but where ``points`` ``(P, 2)`` were
+    clicked.
+    """
     score = 1.0 if present else float(decoded.score[0].sigmoid())
-    placed = view.paste(decoded.logits[0], shape)
-    result = ObjectResult.from_logits(label, index, shape, placed, float(decoded.iou[0]), score, source, view)
+    top, left, logits = view.paste(decoded.logits[0], shape)
+    if tidy:
+        logits = without_specks(logits, None if points is None else points - (top, left))
+    found = top, left, logits
+    result = ObjectResult.from_logits(label, index, shape, found, float(decoded.iou[0]), score, source, view)
     return replace(result, read=read) if read else result
 
 

@@ -86,7 +86,7 @@ class CompactBackend:
 
     def __init__(self, network: CompactNetwork, device: torch.device | str = "cpu", side: int = 256) -> None:
         self.device = torch.device(device)
-        self.views = ViewSpec(side=side)
+        self.views = ViewSpec(side=side, tidy=True)
         self._network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     @classmethod
