@@ -1,4 +1,4 @@
-"""Hundreds of random actions end in no exception, and with everything in step."""
+"""Thousands of random actions end in no exception, and with everything in step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.widgets.monkey import Monkey, SlowDummy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_COUNT = int(os.environ.get("MONKEY_ACTIONS", "500"))
+_COUNT = int(os.environ.get("MONKEY_ACTIONS", "3000"))
 _SEEDS = [int(seed) for seed in os.environ.get("MONKEY_SEEDS", "1").split(",")]
 
 
@@ -47,6 +47,7 @@ def test_random_actions(
         raise
     finally:
         monkey.end()
+        print(*monkey.foreign, sep="\n")  # noqa: T201
     assert monkey.checked > _COUNT // 100
     assert monkey.compared
 
