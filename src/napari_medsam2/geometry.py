@@ -41,7 +41,7 @@ class ViewSpec:
     smallest : int
         The smallest side of a region, in slice pixels.
     tidy : bool
-        Whether the masks of single objects are freed of specks. Published models are left as their authors' code is.
+        Whether the masks that prompts give are freed of specks. Published models are left as their authors' code is.
     """
 
     side: int

@@ -268,10 +268,7 @@ def _advance(plan: Plan, tracks: Sequence[_Track], index: int, stretch: range) -
     memories = backend.remember(embedding, decoded, views, [index] * len(tracks), prompted=False)
     out = []
     for i, track in enumerate(tracks):
-        result = place(
-            track.label, index, shape, track.view, decoded.take([i]), "propagated", read=noted(banks[i]),
-            tidy=backend.views.tidy,
-        )  # fmt: skip
+        result = place(track.label, index, shape, track.view, decoded.take([i]), "propagated", read=noted(banks[i]))
         if result.area:
             result = _wane(result, abs(stretch.index(index) - track.start))
             track.last, track.absent = result, 0

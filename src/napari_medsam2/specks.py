@@ -6,10 +6,8 @@ import numpy as np
 
 __all__ = ["without_specks"]
 
-_SHARE = 0.02
-"""Of the mask's area, that a piece or a hole must have to be meant."""
 _PIXELS, _MOST = 4, 0.1
-"""A few pixels are never meant, unless they are more than this share of the mask."""
+"""A piece or a hole of fewer pixels is never meant, unless it is more than this share of the mask."""
 
 
 def without_specks(logits: np.ndarray, points: np.ndarray | None = None) -> np.ndarray:
@@ -37,7 +35,7 @@ def without_specks(logits: np.ndarray, points: np.ndarray | None = None) -> np.n
     y0, x0 = int(rows[0]), int(columns[0])
     piece = np.pad(inside[y0 : rows[-1] + 1, x0 : columns[-1] + 1], 1)
     area = np.count_nonzero(piece)
-    least = max(_SHARE * area, min(_PIXELS, _MOST * area))
+    least = min(_PIXELS, _MOST * area)
     spots = np.zeros((0, 2), int) if points is None else np.rint(points).astype(int) - (y0 - 1, x0 - 1)
     within = spots[((spots >= 0) & (spots < piece.shape)).all(1)]
     wrong = np.zeros(piece.shape, bool)
