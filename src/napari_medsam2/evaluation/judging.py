@@ -29,7 +29,7 @@ class Judged:
     pairs : tuple of (float, float)
         Confidence and Dice on each slice that was not prompted and that the model looked at.
     carried : tuple of (float, float)
-        Those of them where the model has a mask, so that there is something to look at.
+        Those of them where the labels show the object, so that there is something to look at.
     """
 
     dice: float
@@ -67,7 +67,7 @@ def judge_objects(case: Case, session: AnnotationSession, objects: Mapping[int, 
             result = session.results.get(label, index)
             if result is not None and (label, index) not in session.prompts:
                 pairs[label].append((result.confidence, dice(mask, truth)))
-                if result.area:
+                if mask.any():
                     carried[label].append(pairs[label][-1])
     scores = {label: 2 * int(both) / int(size + volume) for label, (size, volume, both) in pixels.items()}
     return {label: Judged(score, tuple(pairs[label]), tuple(carried[label])) for label, score in scores.items()}
