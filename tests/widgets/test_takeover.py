@@ -172,6 +172,7 @@ def test_the_export_dialog_writes_what_is_annotated(
     dock.save.export.click()
     dialog.path.setText(str(tmp_path / "labels.tif"))
     assert "will be replaced" in dialog.note.text()
+    assert dialog.go.text() == "Replace"
     dialog.form.setCurrentIndex(dialog.form.findData("csv"))
     assert dialog.path.text().endswith("cells objects.csv")
     dialog.reject()

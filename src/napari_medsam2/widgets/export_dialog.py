@@ -93,6 +93,7 @@ class ExportDialog(QDialog):
     def _look(self, text: str) -> None:
         there = bool(text.strip()) and Path(text).expanduser().exists()
         self.note.setText("It is there already, and will be replaced." if there else "")
+        self.go.setText("Replace" if there else "Export")
 
     def _browse(self, _: bool = False) -> None:
         form = FORMATS[self.form.currentData()]
