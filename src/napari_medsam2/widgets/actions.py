@@ -62,7 +62,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
     "Review": (
         ("next", "Next to review", "W", "Go to the mask that is most likely wrong."),
         ("approve", "Accept and go on", "A", "This mask is right; go to the next one to review."),
-        ("reject", "Reject", "R", "This mask is wrong: it goes, and the slice waits for a prompt."),
+        ("reject", "Reject", "R", "This mask is wrong: it goes. Prompt the slice, or A: the object is not there."),
         ("skip", "Skip", "K", "Look at this mask later."),
     ),
     "Moving": (
