@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,10 @@ class Monkey:
     def end(self) -> None:
         for dock in self.docks:
             dock.shut()
+        # What went wrong in napari last is kept by Python, with all that it was about: no viewer would go.
+        for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+            if hasattr(sys, name):
+                delattr(sys, name)
 
     def _judge(self, error: BaseException) -> None:
         """What Qt called goes through our code, or is none of our business."""
