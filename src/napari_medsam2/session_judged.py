@@ -22,7 +22,7 @@ __all__ = ["JudgedSession"]
 
 
 class JudgedSession(SessionBase):
-    """What has masks looked at; see `AnnotationSession`."""
+    """What has masks looked at, and memories kept; see `AnnotationSession`."""
 
     # -- the memory bank -------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ __all__ = ["PropagatingSession"]
 
 
 class PropagatingSession(JudgedSession):
-    """What carries masks on and has them looked at; see `AnnotationSession`."""
+    """What carries masks on; see `AnnotationSession`."""
 
     # -- propagation -----------------------------------------------------------------------------------------------
 

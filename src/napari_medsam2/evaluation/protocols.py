@@ -67,7 +67,7 @@ class Item:
     measures : dict
         What else was measured: ``clicks`` that it took (``clicks``), ``better`` 1 or 0 (``mend``).
     carried : sequence of (float, float)
-        Those of ``pairs`` whose mask is not empty (``stack``).
+        Those of ``pairs`` where the labels show the object (``stack``).
     """
 
     value: int
@@ -122,7 +122,11 @@ class Row:
     @property
     def correlation(self) -> float | None:
         """Spearman's rank correlation of confidence and true Dice; None where it is not defined."""
-        return _rank_correlation([pair for item in self.items for pair in item.pairs])
+        return _rank_correlation(self._pairs)
+
+    @property
+    def _pairs(self) -> list[tuple[float, float]]:
+        return [pair for item in self.items for pair in item.pairs]
 
     @property
     def review(self) -> dict[str, float]:
@@ -135,7 +139,7 @@ class Row:
         carried = _rank_correlation([pair for item in self.items for pair in item.carried])
         if carried is not None:
             out["carried"] = carried
-            pairs = np.array([pair for item in self.items for pair in item.pairs])
+            pairs = np.array(self._pairs)
             bad = pairs[:, 1] < _BAD
             first = np.argsort(pairs[:, 0], kind="stable")[: math.ceil(len(pairs) / 10)]
             if bad.any():

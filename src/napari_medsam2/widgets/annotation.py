@@ -276,10 +276,10 @@ class Annotation:
         self.next_to_review()
 
     def reject(self) -> None:
-        """Take the mask that is shown away; the slice waits for a prompt."""
+        """Take the mask that is shown away; the slice waits for a prompt, or for `approve`: the object is not there."""
         with self._judged(last=True):
             self.session.reject(self._label, self._index)
-        self.say(f"rejected {self._name()} on {self._place(self._index)}: prompt it, or A: it is not there")
+        self.say(f"rejected {self._name()} on {self._place(self._index)}")
 
     def skip(self) -> None:
         """Put the mask that is shown to the end, and go to the next."""

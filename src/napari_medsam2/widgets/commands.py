@@ -87,7 +87,7 @@ def accept_mask() -> None:
 
 
 def reject_mask() -> None:
-    """Say that the mask is wrong: it goes, and the slice waits for a prompt."""
+    """Say that the mask is wrong: it goes; the slice waits for a prompt, or for A: the object is not there."""
     _do("reject")
 
 

@@ -19,7 +19,7 @@ __all__ = ["Legend", "ReviewBar"]
 _TIPS = {
     "next": "Go to the mask that is most likely wrong",
     "accept": "Accept this mask, so that nothing overwrites it, and go to the next",
-    "reject": "Take this mask away, and go to the next",
+    "reject": "Take this mask away; then prompt the slice, or accept that the object is not there",
     "skip": "Look at this mask later, and go to the next",
     "back": "Go back to the mask before",
 }
