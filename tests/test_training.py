@@ -11,6 +11,7 @@ from scipy import ndimage
 
 import napari_medsam2.training.__main__ as command
 from napari_medsam2 import InputError, load_backend
+from napari_medsam2.training import pool
 from napari_medsam2.training.anatomy import draw_anatomy
 from napari_medsam2.training.augment import jitter_intensity
 from napari_medsam2.training.clips import ClipSource
@@ -128,6 +129,19 @@ def test_synthetic_volumes_depend_on_the_seed_alone(tmp_path: Path) -> None:
     fresh = synthesize(np.random.default_rng([1, 0]), 3, 64)
     torch.testing.assert_close(volume.images, fresh.images, atol=1 / 255, rtol=0)
     assert torch.equal(volume.labels, fresh.labels)
+
+
+def test_processes_draw_the_same_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    alone = synthetic_pool(tmp_path / "alone", 3, 2, 64, seed=1, report=lambda *p: told.append(p))
+    monkeypatch.setattr(pool, "_WORTH_A_PROCESS", 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    together = synthetic_pool(tmp_path / "together", 3, 2, 64, seed=1, report=lambda *p: told.append(p))
+    assert [p.name for p in together] == [p.name for p in alone]
+    for a, b in zip(alone, together, strict=True):
+        torch.testing.assert_close(read_volume(a).images, read_volume(b).images, atol=0, rtol=0)
+        assert torch.equal(read_volume(a).labels, read_volume(b).labels)
+    assert told == [(1, 3), (2, 3), (3, 3)] * 2
 
 
 def test_the_share_of_bodies_is_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

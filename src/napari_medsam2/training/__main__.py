@@ -55,11 +55,22 @@ def main(
         if number == last and steps is not None:
             chosen = replace(chosen, steps=steps)
         files = synthetic_pool(
-            output / "synthetic", volumes, _SLICES, _SIDE, seed + 1 + 1000 * chosen.pool, chosen.bodies
+            output / "synthetic",
+            volumes,
+            _SLICES,
+            _SIDE,
+            seed + 1 + 1000 * chosen.pool,
+            chosen.bodies,
+            lambda done, of: _say(f"drawn {done} of {of} volumes") if done % 100 == 0 else None,
         )
         trainer = Trainer(chosen, images, files, None if weights is not None else _imagenet(), weights)
         _train(trainer, output, output / f"checkpoint-{number}.pt", every, number)
         weights = trainer.average
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _train(trainer: Trainer, output: Path, checkpoint: Path, every: int, phase: int) -> None:
@@ -76,8 +87,7 @@ def _train(trainer: Trainer, output: Path, checkpoint: Path, every: int, phase: 
             row = {"phase": phase, "step": trainer.step, "seconds": round(trainer.seconds)}
             row |= {name: round(sum(v) / len(v), 4) for name, v in recent.items()}  # type: ignore[misc]
             left = (time.monotonic() - began) / (trainer.step - first) * (steps - trainer.step)
-            sys.stdout.write(json.dumps(row) + f"  {left / 60:.0f} min left\n")
-            sys.stdout.flush()
+            _say(json.dumps(row) + f"  {left / 60:.0f} min left")
             with (output / "log.jsonl").open("a") as log:
                 log.write(json.dumps(row) + "\n")
             recent.clear()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +19,13 @@ from napari_medsam2.errors import InputError
 from napari_medsam2.training.synthetic import BODIES, SyntheticVolume, synthesize
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _DRAWING = 2
 """Counts the changes of `synthesize`: volumes of an earlier one are not those of this one."""
+_WORTH_A_PROCESS = 16
+"""How many volumes take as long to draw as a process takes to start."""
 
 __all__ = ["AnnotatedImage", "load_images", "synthetic_pool"]
 
@@ -96,17 +102,42 @@ def _annotated(image: np.ndarray, labels: np.ndarray, group: str) -> AnnotatedIm
     return AnnotatedImage(stored(values), stored(background), labels.astype(np.int32), table, group)
 
 
-def synthetic_pool(folder: Path, count: int, slices: int, side: int, seed: int, bodies: float = BODIES) -> list[Path]:
+def synthetic_pool(
+    folder: Path,
+    count: int,
+    slices: int,
+    side: int,
+    seed: int,
+    bodies: float = BODIES,
+    report: Callable[[int, int], None] | None = None,
+) -> list[Path]:
     """Draw ``count`` synthetic volumes into ``folder``, those that are not there yet; return their files.
 
     A quarter of them have slices so far apart that they are unrelated sections of one specimen. Volume ``i`` depends
-    on ``seed``, ``i`` and ``bodies`` only, which has to be another one's where ``seed`` is.
+    on ``seed``, ``i`` and ``bodies`` only, which has to be another one's where ``seed`` is. Many are drawn by as many
+    processes as there are processors; ``report`` is told how many of how many are there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"volume-{_DRAWING}-{slices}x{side}-{seed}-{i:05d}.npz" for i in range(count)]
-    for i, path in enumerate(paths):
-        if not path.exists():
-            _draw(path, seed, i, slices, side, bodies)
+    missing = [i for i, path in enumerate(paths) if not path.exists()]
+    work = [(paths[i], seed, i, slices, side, bodies) for i in missing]
+    processes = min(os.cpu_count() or 1, len(missing) // _WORTH_A_PROCESS)
+    if processes < 2:
+        for number, one in enumerate(work, count - len(missing) + 1):
+            _draw(*one)
+            if report is not None:
+                report(number, count)
+        return paths
+    # A new process for each: one that was forked from a process with threads of torch may hang.
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting = [pool.submit(_draw, *one) for one in work]
+        try:
+            for number, done in enumerate(waiting, count - len(missing) + 1):
+                done.result()
+                if report is not None:
+                    report(number, count)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
     return paths
 
 

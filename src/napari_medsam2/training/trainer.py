@@ -6,21 +6,24 @@ import json
 import math
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from napari_medsam2._files import atomic_path, write_bytes
 from napari_medsam2.backend._compact_network import CompactNetwork, convert_imagenet, widen_judge
 from napari_medsam2.errors import InputError
 from napari_medsam2.training.clips import ClipSource
-from napari_medsam2.training.steps import Exercise, collection_exercise, prompt_exercise, stack_exercise
+from napari_medsam2.training.depthwise import quicken
+from napari_medsam2.training.shares import Graded, Workers, graded, halves, summed
+from napari_medsam2.training.steps import collection_exercise, prompt_exercise, stack_exercise
 from napari_medsam2.training.synthetic import BODIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from napari_medsam2.training.pool import AnnotatedImage
@@ -110,12 +113,13 @@ class Trainer:
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.step, self.seconds = recipe, 0, 0.0
-        self._images, self._volumes = images, volumes
+        self._images, self._volumes, self._workers = images, volumes, Workers()
         self.network = CompactNetwork()
         if imagenet is not None:
             self.network.encoder.load_state_dict(convert_imagenet(imagenet), strict=False)
         if weights is not None:
             self.network.load_state_dict({k: v.float() for k, v in widen_judge(weights).items()}, strict=False)
+        quicken(self.network)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.train()
         if recipe.frozen:
@@ -153,33 +157,16 @@ class Trainer:
         """
         started = time.monotonic()
         r = self.recipe
-        rng = np.random.default_rng([r.seed, 1, self.step])
         side = r.final_side if self.step >= r.steps * (1 - r.final_share) else r.side
-        source = ClipSource(self._images, self._volumes, side, rng, r.pieces)
-
-        def real(count: int) -> list[bool]:
-            return [bool(v) for v in rng.random(count) < r.real]
-
-        singles = [source.single(r.objects, v) for v in real(r.singles)]
-        stacks = [source.stack(r.slices, r.objects, v) for v in real(r.stacks)]
-        collections = [source.collection(3, v) for v in real(r.collections)]
         rate = self._rate()
         for group in self.optimizer.param_groups:
             group["lr"] = r.learning_rate * rate * group["share"]
-        self.optimizer.zero_grad(set_to_none=True)
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        shares = self._workers.all([partial(self._share, *s, side, parameters) for s in self._shares()])
+        summed(shares, parameters)
         ious: dict[str, list[float]] = {}
-        total = 0.0
-        exercises: list[tuple[float, Callable[[], Exercise]]] = [
-            (1.0, lambda: prompt_exercise(self.network, singles, rng)),
-            (0.6, lambda: stack_exercise(self.network, stacks, rng)),
-            (0.6, lambda: collection_exercise(self.network, collections, rng)),
-        ]
-        for weight, exercise in exercises:
-            with torch.autocast("cpu", torch.bfloat16, enabled=r.bfloat16):
-                result = exercise()
-            (result.loss * weight).backward()  # type: ignore[no-untyped-call]
-            total += float(result.loss.detach()) * weight
-            for name, values in result.ious.items():
+        for share in shares:
+            for name, values in share.ious.items():
                 ious.setdefault(name, []).extend(values)
         nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
         self.optimizer.step()
@@ -189,7 +176,30 @@ class Trainer:
             for name, value in self.network.state_dict().items():
                 self.average[name].lerp_(value.float(), 1 - decay)
         self.seconds += time.monotonic() - started
-        return total, {name: float(np.mean(v)) for name, v in ious.items() if v}
+        return sum(s.loss for s in shares), {name: float(np.mean(v)) for name, v in ious.items() if v}
+
+    def _shares(self) -> list[tuple[int, str, int, float]]:
+        """The step's parts, the dearest first: number, kind, how many clips, and what they weigh in the loss."""
+        r = self.recipe
+        parts = [("prompt", n, n / r.singles) for n in halves(r.singles)]
+        parts += [("stack", n, 0.6 * n / r.stacks) for n in halves(r.stacks)]
+        parts += [("collection", r.collections, 0.6)] if r.collections else []
+        return [(i, *p) for i, p in enumerate(parts)]
+
+    def _share(
+        self, number: int, kind: str, count: int, weight: float, side: int, parameters: Sequence[Tensor]
+    ) -> Graded:
+        r = self.recipe
+        rng = np.random.default_rng([r.seed, 1, self.step, number])
+        source = ClipSource(self._images, self._volumes, side, rng, r.pieces)
+        real = [bool(v) for v in rng.random(count) < r.real]
+        if kind == "prompt":
+            exercise = partial(prompt_exercise, self.network, [source.single(r.objects, v) for v in real], rng)
+        elif kind == "stack":
+            exercise = partial(stack_exercise, self.network, [source.stack(r.slices, r.objects, v) for v in real], rng)
+        else:
+            exercise = partial(collection_exercise, self.network, [source.collection(3, v) for v in real], rng)
+        return graded(exercise, weight, parameters, r.bfloat16)
 
     def save(self, path: Path) -> None:
         """Write the whole state, atomically."""

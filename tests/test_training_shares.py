@@ -1,0 +1,110 @@
+"""What makes a training step quick must not change what it computes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import nn
+
+from napari_medsam2.backend._compact_network import CompactNetwork
+from napari_medsam2.training.depthwise import QuickDepthwise, quicken
+from napari_medsam2.training.shares import Graded, Workers, graded, halves, summed
+from napari_medsam2.training.steps import Exercise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize(
+    ("channels", "side", "kernel", "stride", "padding"),
+    [(24, 12, 3, 1, 1), (24, 13, 3, 2, 0), (24, 12, 5, 1, 2), (24, 15, 5, 2, 0), (8, 11, 7, 1, 3)],
+)
+def test_quick_gradients_are_those_of_double_precision(
+    channels: int, side: int, kernel: int, stride: int, padding: int, autocast: bool
+) -> None:
+    torch.manual_seed(0)
+    original = nn.Conv2d(channels, channels, kernel, stride, padding, groups=channels, bias=False)
+    quick = QuickDepthwise(original)
+    x = torch.randn(3, channels, side, side, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        y = quick(x)
+    direction = torch.randn(y.shape)
+    found = torch.autograd.grad((y.float() * direction).sum(), (x, quick.weight))
+
+    exact = nn.Conv2d(channels, channels, kernel, stride, padding, groups=channels, bias=False).double()
+    exact.load_state_dict({"weight": original.weight.double()})
+    x64 = x.detach().double().requires_grad_()
+    y64 = exact(x64)
+    expected = torch.autograd.grad((y64 * direction.double()).sum(), (x64, exact.weight))
+    # bfloat16 has eight bits; sums are made in more.
+    tolerance = 1e-2 if autocast else 1e-5
+    for a, b in zip((y, *found), (y64, *expected), strict=True):
+        assert float((a.detach().double() - b.detach()).abs().max() / b.detach().abs().max()) < tolerance
+
+
+def test_only_depthwise_convolutions_are_replaced_and_the_state_keeps_its_names() -> None:
+    network = CompactNetwork()
+    names, count = list(network.state_dict()), sum(p.numel() for p in network.parameters())
+    quicken(network)
+    assert list(network.state_dict()) == names
+    assert sum(p.numel() for p in network.parameters()) == count
+    kinds = [type(m) for m in network.modules()]
+    assert kinds.count(QuickDepthwise) == len(network.encoder.blocks)
+    assert not any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in network.modules())
+    image = torch.rand(1, 3, 64, 64)
+    plain = CompactNetwork()
+    plain.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(network.encode(image).s16, plain.encode(image).s16)
+
+
+def test_gradients_of_shares_sum_to_that_of_the_whole() -> None:
+    torch.manual_seed(0)
+    layer, unused = nn.Linear(5, 3), nn.Linear(2, 2)
+    parameters = [*layer.parameters(), *unused.parameters()]
+    inputs = [torch.randn(4, 5) for _ in range(3)]
+
+    def exercise(x: torch.Tensor) -> Callable[[], Exercise]:
+        return lambda: Exercise(layer(x).square().mean(), {"a": [float(len(x))]})
+
+    work = [
+        lambda x=x, w=w: graded(exercise(x), w, parameters, False) for x, w in zip(inputs, (1, 2, 0.5), strict=True)
+    ]
+    shares = Workers().all(work)
+    assert [type(s) for s in shares] == [Graded] * 3
+    summed(shares, parameters)
+    whole = sum(w * layer(x).square().mean() for x, w in zip(inputs, (1, 2, 0.5), strict=True))
+    for parameter, expected in zip(
+        layer.parameters(), torch.autograd.grad(whole, list(layer.parameters())), strict=True
+    ):
+        torch.testing.assert_close(parameter.grad, expected)
+    assert all(p.grad is None for p in unused.parameters())
+    assert sum(s.loss for s in shares) == pytest.approx(whole.item())
+
+
+def test_workers_keep_the_order_and_pass_on_what_went_wrong() -> None:
+    workers, done = Workers(), threading.Event()
+
+    def slow() -> int:
+        assert done.wait(30), "the second one did not run beside the first"
+        return 1
+
+    def quick() -> int:
+        done.set()
+        return 2
+
+    if (os.cpu_count() or 1) > 1:
+        assert workers.all([slow, quick]) == [1, 2]
+    assert workers.all([torch.get_num_threads] * 4) == [1] * 4
+
+    def wrong() -> int:
+        raise ValueError("no object in fifty views")
+
+    with pytest.raises(ValueError, match="fifty"):
+        workers.all([quick, wrong])
+    assert (halves(8), halves(3), halves(1), halves(0)) == ([4, 4], [2, 1], [1], [])
