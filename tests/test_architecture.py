@@ -23,6 +23,7 @@ _FLOORS = [
     "history _codec correction review",
     "storage",
     "document",
+    "session_events",
     "session_base",
     "session_judged",
     "session_propagation",

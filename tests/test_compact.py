@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 import napari_medsam2
 from napari_medsam2 import InputError, load_backend
-from napari_medsam2.backend._compact_network import CompactNetwork, widen_judge
+from napari_medsam2.backend._compact_network import CompactNetwork
+from napari_medsam2.backend._compact_weights import widen_judge
 from napari_medsam2.backend._planes import draw_planes
 from napari_medsam2.backend.compact import CompactBackend
 from napari_medsam2.backend.protocol import NO_POINTS, Attended, ViewPrompt

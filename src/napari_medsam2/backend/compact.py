@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_medsam2.backend._compact_network import CompactNetwork, Features, widen_judge
+from napari_medsam2.backend._compact_network import CompactNetwork, Features
+from napari_medsam2.backend._compact_weights import widen_judge
 from napari_medsam2.backend._planes import draw_planes
 from napari_medsam2.backend.protocol import Attended, Decoded, Memory, ViewPrompt
 from napari_medsam2.errors import InputError

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_medsam2._files import atomic_path, write_bytes
-from napari_medsam2.backend._compact_network import CompactNetwork, convert_imagenet, widen_judge
+from napari_medsam2.backend._compact_network import CompactNetwork
+from napari_medsam2.backend._compact_weights import convert_imagenet, widen_judge
 from napari_medsam2.errors import InputError
 from napari_medsam2.training.clips import ClipSource
 from napari_medsam2.training.depthwise import quicken
