@@ -37,19 +37,19 @@ class Recipe:
     """All that decides what comes out of training, but the data."""
 
     seed: int = 0
-    steps: int = 1700
+    steps: int = 2000
     side: int = 192
     final_side: int = 256
-    final_share: float = 0.2
+    final_share: float = 0.0
     """The share of the steps at the end that is made at ``final_side``."""
     singles: int = 8
-    stacks: int = 3
-    slices: int = 3
-    collections: int = 3
+    stacks: int = 2
+    slices: int = 5
+    collections: int = 2
     objects: int = 3
-    real: float = 0.6
+    real: float = 0.5
     """Share of the clips cut from real images; the others are synthetic."""
-    learning_rate: float = 1.2e-3
+    learning_rate: float = 1e-3
     encoder_share: float = 0.25
     """The encoder's learning rate relative to the rest's, since it starts from ImageNet."""
     warmup: int = 100
@@ -58,13 +58,13 @@ class Recipe:
     bfloat16: bool = True
     frozen: int = 0
     """How many of the encoder's blocks, from its stem on, are left as they are; their backward pass is the dearest."""
-    pieces: float = 0.0
+    pieces: float = 0.1
     """Share of the synthetic prompted views in which an object is several bodies that look alike."""
     pool: int = 0
     """Which drawing of synthetic volumes; another one shows the network bodies that it has not seen yet."""
     bodies: float = BODIES
     """Share of sections through bodies among the synthetic volumes."""
-    steady: bool = False
+    steady: bool = True
     """Keep the learning rate until the last ``final_share`` of the steps, where it falls to nothing in a straight line;
     else it follows half a cosine from the beginning."""
 
@@ -72,16 +72,8 @@ class Recipe:
 PHASES = (
     Recipe(),
     Recipe(
-        seed=1, steps=700, final_share=0, stacks=2, slices=5, collections=2, real=0.45, learning_rate=5e-4, warmup=50,
-        steady=True,
-    ),
-    Recipe(
-        seed=2, steps=1750, final_share=1 / 6, stacks=2, slices=5, collections=2, real=0.33, learning_rate=5e-4,
-        warmup=30, steady=True, frozen=3, pieces=0.15,
-    ),
-    Recipe(
-        seed=3, steps=1400, final_share=0.25, stacks=3, slices=5, collections=1, real=0.4, learning_rate=4e-4,
-        warmup=30, steady=True, frozen=3, pieces=0.15, pool=1, bodies=0.65,
+        seed=1, steps=1500, final_share=0.3, stacks=3, collections=1, real=0.4, learning_rate=5e-4, warmup=30, frozen=3,
+        pieces=0.15, pool=1, bodies=0.65,
     ),
 )  # fmt: skip
 """The recipes, one after the other; each goes on from the averaged weights of the one before."""
