@@ -42,8 +42,9 @@ class Graded:
 class Workers:
     """Threads that compute with one processor each.
 
-    One network's convolutions leave a good quarter of two processors idle; two shares at a time do not, and what comes
-    out does not depend on how many processors there are: every share is computed by one of them, whoever waits for it.
+    Threads that wait for each other within a convolution leave a quarter of two processors idle; two shares at a time
+    do not.
+    What a share gives does not depend on how many processors there are: one computes it, whoever waits.
     """
 
     def __init__(self) -> None:
