@@ -332,7 +332,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
 def test_a_steady_rate_lets_a_run_be_prolonged_until_it_falls(
     material: tuple[list[AnnotatedImage], list[Path]], tmp_path: Path
 ) -> None:
-    steady = replace(_TINY, steady=True, steps=8, final_share=0.5)
+    steady = replace(_TINY, steps=8, final_share=0.5)
     first = Trainer(steady, *material)
     for _ in range(2):
         first.advance()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from napari_medsam2.errors import InputError
 from napari_medsam2.training.synthetic import BODIES, SyntheticVolume, synthesize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 _DRAWING = 2
@@ -120,24 +121,19 @@ def synthetic_pool(
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"volume-{_DRAWING}-{slices}x{side}-{seed}-{i:05d}.npz" for i in range(count)]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
-    work = [(paths[i], seed, i, slices, side, bodies) for i in missing]
+    if not missing:
+        return paths
+    work = zip(*((paths[i], seed, i, slices, side, bodies) for i in missing), strict=True)
     processes = min(os.cpu_count() or 1, len(missing) // _WORTH_A_PROCESS)
-    if processes < 2:
-        for number, one in enumerate(work, count - len(missing) + 1):
-            _draw(*one)
+    with ExitStack() as stack:
+        each: Callable[..., Iterable[None]] = map
+        if processes > 1:
+            # A new process for each: one that was forked from a process with threads of torch may hang.
+            spawn, threads = get_context("spawn"), torch.set_num_threads
+            each = stack.enter_context(ProcessPoolExecutor(processes, spawn, threads, (1,))).map
+        for number, _ in enumerate(each(_draw, *work), count - len(missing) + 1):
             if report is not None:
                 report(number, count)
-        return paths
-    # A new process for each: one that was forked from a process with threads of torch may hang.
-    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        waiting = [pool.submit(_draw, *one) for one in work]
-        try:
-            for number, done in enumerate(waiting, count - len(missing) + 1):
-                done.result()
-                if report is not None:
-                    report(number, count)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
     return paths
 
 

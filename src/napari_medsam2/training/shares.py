@@ -52,12 +52,7 @@ class Workers:
 
     def all(self, work: Sequence[Callable[[], _T]]) -> list[_T]:
         """Do all, the first ones first; their results in the order of ``work``."""
-        waiting = [self._pool.submit(w) for w in work]
-        try:
-            return [w.result() for w in waiting]
-        finally:
-            for w in waiting:
-                w.cancel()
+        return list(self._pool.map(lambda w: w(), work))
 
 
 def graded(exercise: Callable[[], Exercise], weight: float, parameters: Sequence[Tensor], bfloat16: bool) -> Graded:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -41,7 +40,8 @@ class Recipe:
     side: int = 192
     final_side: int = 256
     final_share: float = 0.0
-    """The share of the steps at the end that is made at ``final_side``."""
+    """The share of the steps at the end that is made at ``final_side``, while the learning rate, steady until then,
+    falls in a straight line to a hundredth."""
     singles: int = 8
     stacks: int = 2
     slices: int = 5
@@ -64,9 +64,6 @@ class Recipe:
     """Which drawing of synthetic volumes; another one shows the network bodies that it has not seen yet."""
     bodies: float = BODIES
     """Share of sections through bodies among the synthetic volumes."""
-    steady: bool = True
-    """Keep the learning rate until the last ``final_share`` of the steps, where it falls to nothing in a straight line;
-    else it follows half a cosine from the beginning."""
 
 
 PHASES = (
@@ -136,11 +133,8 @@ class Trainer:
         r = self.recipe
         if self.step < r.warmup:
             return (self.step + 1) / r.warmup
-        if r.steady:
-            left = (r.steps - self.step) / max(1.0, r.steps * r.final_share)
-            return 0.01 + 0.99 * min(1.0, left)
-        progress = (self.step - r.warmup) / max(1, r.steps - r.warmup)
-        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        left = (r.steps - self.step) / max(1.0, r.steps * r.final_share)
+        return 0.01 + 0.99 * min(1.0, left)
 
     def advance(self) -> tuple[float, dict[str, float]]:
         """Make one step; the loss, and the mean IoU of each exercise.
@@ -230,9 +224,7 @@ class Trainer:
         own = asdict(self.recipe)
         ends = {"steps", "final_share"}
         falls = [r["steps"] * (1 - r["final_share"]) for r in (own, other)]
-        alike = own["steady"] and {k: v for k, v in own.items() if k not in ends} == {
-            k: v for k, v in other.items() if k not in ends
-        }
+        alike = {k: v for k, v in own.items() if k not in ends} == {k: v for k, v in other.items() if k not in ends}
         return bool(alike and step <= min(falls))
 
 
