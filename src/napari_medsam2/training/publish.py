@@ -31,16 +31,23 @@ def card(data: bytes, log: str, evaluation: dict[str, Any], remark: str) -> dict
     data : bytes
         The weights file, whose header holds recipe and step.
     log : str
-        The trainer's ``log.jsonl``.
+        The trainer's ``log.jsonl``, of all phases; its last row has to be these weights' step.
     evaluation : dict
         What ``napari-medsam2 evaluate --json`` wrote for these weights.
     remark : str
         What else must be known of how they were made.
+
+    Raises
+    ------
+    InputError
+        If the log ends at another step than the weights were written at.
     """
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])["__metadata__"]
     recipe = json.loads(header["recipe"])
-    last = json.loads(log.strip().splitlines()[-1])
+    phases = {row["phase"]: row for row in map(json.loads, log.strip().splitlines())}
+    if not phases or phases[max(phases)]["step"] != int(header["step"]):
+        raise InputError("the log does not end where the weights were written; give the folder of a finished training")
     return {
         "name": "compact",
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -48,10 +55,8 @@ def card(data: bytes, log: str, evaluation: dict[str, Any], remark: str) -> dict
         "licence": "Apache-2.0",
         "data": _DATA,
         "never trained on": "the development cases that the figures are of",
-        "seed": recipe["seed"],
-        "steps": int(header["step"]),
-        "seconds": last["seconds"],
-        "recipe": recipe,
+        "phases": [{"steps": row["step"], "seconds": row["seconds"]} for _, row in sorted(phases.items())],
+        "last recipe": recipe,
         "remark": remark,
         "figures": [
             {"case": r["case"], "protocol": r["protocol"], "n": r["n"], "dice": round(r["dice"], 4)}
