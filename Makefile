@@ -88,7 +88,7 @@ benchmark: $(READY) ## seconds a click and a slice; peak memory at 200 and 2,000
 	@$(BIN)/python -m benchmarks.memory
 
 train: $(VENV)/.ready-train ## train the embedded model on DATA/train into OUTPUT; again: go on after an interruption
-	@$(BIN)/python -m napari_medsam2.training --data $(DATA)/train --output $(OUTPUT)
+	@OMP_WAIT_POLICY=passive $(BIN)/python -m napari_medsam2.training --data $(DATA)/train --output $(OUTPUT)
 
 clean: ## remove the environment and everything that was made, but not what was trained
 	rm -rf $(VENV) demo-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis evaluation.json

@@ -48,7 +48,7 @@ def test_the_weights_are_small_and_are_the_ones_that_were_published() -> None:
 
 def test_the_model_card_says_what_was_used() -> None:
     card = json.loads((_SHIPPED.parent / "compact.json").read_text())
-    assert {"data", "licence", "seed", "steps", "seconds", "figures"} <= card.keys()
+    assert {"data", "licence", "phases", "last recipe", "figures"} <= card.keys()
     assert card["sha256"] == hashlib.sha256(_SHIPPED.read_bytes()).hexdigest()
 
 

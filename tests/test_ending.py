@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from tests.conftest import dice
+from tests.dummy import DummyBackend
 
 from napari_medsam2 import AnnotationSession, ImageStack
 from napari_medsam2.ending import narrowest, same_body, waist
@@ -70,6 +71,18 @@ def test_touching_bodies_are_parted(backend: Backend) -> None:
     # It went on far enough to see the waist, no farther.
     assert max(seen) < 24
 
+
+def test_a_network_that_takes_what_is_bright_is_stopped_at_the_waist() -> None:
+    image, labels = _column()
+    session = AnnotationSession(ImageStack(image, "ZYX"), backend=DummyBackend(side=80))
+    label = session.add_object()
+    session.add_mask(label, 9, labels[9] == 1)
+    seen = [r.index for r in session.propagate()]
+    found = np.asarray(session.labels()) == label
+    assert dice(found, labels == 1) > 0.8
+    assert not found[19:].any()
+    assert max(seen) < 24
+
     for _ in session.propagate(part=False):
         pass
     assert (np.asarray(session.labels()) == label)[22].any()
@@ -87,9 +100,9 @@ def test_what_a_person_prompted_further_on_is_one_object(backend: Backend) -> No
     assert all(found[z].any() for z in range(9, 23))
 
 
-def test_along_time_nothing_is_parted(backend: Backend) -> None:
+def test_along_time_nothing_is_parted() -> None:
     image, labels = _column()
-    session = AnnotationSession(ImageStack(image, "TYX"), backend=backend)
+    session = AnnotationSession(ImageStack(image, "TYX"), backend=DummyBackend(side=80))
     label = session.add_object()
     session.add_mask(label, 9, labels[9] == 1)
     for _ in session.propagate():
@@ -167,10 +180,10 @@ def test_a_walk_ends_where_a_person_prompted_another_object(backend: Backend) ->
     assert (labels[20] == second).any()
 
 
-def test_a_corrected_end_is_no_beginning(backend: Backend) -> None:
+def test_a_corrected_end_is_no_beginning() -> None:
     """What is painted where an object ends is carried on into no other body that touches it there."""
     image, labels = _column()
-    session = AnnotationSession(ImageStack(image, "ZYX"), backend=backend)
+    session = AnnotationSession(ImageStack(image, "ZYX"), backend=DummyBackend(side=80))
     label = session.add_object()
     session.add_mask(label, 9, labels[9] == 1)
     for _ in session.propagate():

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DIP", "RISE", "narrowest", "same_body", "waist"]
 
-DIP, RISE = 0.05, 0.08
+DIP, RISE = 0.05, 0.065
 """How much narrower a waist is than what came before, and how much wider what comes after is than the waist.
 
 Chosen on the two z-stacks among the development cases, see ``docs/model.md``.

@@ -72,6 +72,10 @@ PHASES = (
         seed=1, steps=1500, final_share=0.3, stacks=3, collections=1, real=0.4, learning_rate=5e-4, warmup=30, frozen=3,
         pieces=0.15, pool=1, bodies=0.65,
     ),
+    Recipe(
+        seed=2, steps=2800, final_share=0.4, stacks=3, collections=1, real=0.5, learning_rate=5e-4, warmup=30, frozen=3,
+        pieces=0.15, pool=2, bodies=0.6,
+    ),
 )  # fmt: skip
 """The recipes, one after the other; each goes on from the averaged weights of the one before."""
 
