@@ -63,6 +63,35 @@ def test_only_depthwise_convolutions_are_replaced_and_the_state_keeps_its_names(
         torch.testing.assert_close(network.encode(image).s16, plain.encode(image).s16)
 
 
+def test_a_share_s_gradients_do_not_depend_on_when_another_one_ends() -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(64, 64), torch.randn(32, 64)
+    parameters = list(layer.parameters())
+
+    def share(midway: Callable[[], None] = lambda: None) -> Graded:
+        def exercise() -> Exercise:
+            y = x
+            for number in range(6):
+                y = torch.tanh(layer(y))
+                if number == 2:
+                    midway()
+            return Exercise(y.float().square().sum(), {})
+
+        return graded(exercise, 1.0, parameters, True)
+
+    def other() -> None:
+        thread = threading.Thread(target=share)
+        thread.start()
+        thread.join()
+
+    alone, beside = share(), share(other)
+    assert beside.loss == alone.loss
+    for a, b in zip(alone.gradients, beside.gradients, strict=True):
+        assert a is not None
+        assert b is not None
+        assert torch.equal(a, b)
+
+
 def test_gradients_of_shares_sum_to_that_of_the_whole() -> None:
     torch.manual_seed(0)
     layer, unused = nn.Linear(5, 3), nn.Linear(2, 2)
