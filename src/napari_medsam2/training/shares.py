@@ -57,8 +57,8 @@ class Workers:
 
 def graded(exercise: Callable[[], Exercise], weight: float, parameters: Sequence[Tensor], bfloat16: bool) -> Graded:
     """Do an exercise and differentiate its loss, without touching the parameters' own gradients."""
-    # Autocast keeps its copies of the weights for all threads, and forgets them when any of these is done: in which order
-    # a weight's gradients are added, in bfloat16, would depend on which share ended first.
+    # Autocast keeps its copies of the weights for all threads, and forgets them when any of these is done: in which
+    # order a weight's gradients are added, in bfloat16, would depend on which share ended first.
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16, cache_enabled=False):
         result = exercise()
     loss = result.loss * weight
