@@ -59,30 +59,31 @@ def _column() -> tuple[np.ndarray, np.ndarray]:
     return image.astype(np.float32), labels
 
 
-def test_touching_bodies_are_parted(backend: Backend) -> None:
+def _carried(backend: Backend, axes: str = "ZYX") -> tuple[AnnotationSession, int, np.ndarray, int]:
+    """Carry the first ball's mask on: the session, the object, what is the first ball, the last slice that was seen."""
     image, labels = _column()
-    session = AnnotationSession(ImageStack(image, "ZYX"), backend=backend)
+    session = AnnotationSession(ImageStack(image, axes), backend=backend)
     label = session.add_object()
     session.add_mask(label, 9, labels[9] == 1)
-    seen = [r.index for r in session.propagate()]
+    last = max(r.index for r in session.propagate())
+    return session, label, labels == 1, last
+
+
+def _assert_parted(session: AnnotationSession, label: int, first: np.ndarray, last: int) -> None:
     found = np.asarray(session.labels()) == label
-    assert dice(found, labels == 1) > 0.8
+    assert dice(found, first) > 0.8
     assert not found[19:].any()
     # It went on far enough to see the waist, no farther.
-    assert max(seen) < 24
+    assert last < 24
+
+
+def test_touching_bodies_are_parted(backend: Backend) -> None:
+    _assert_parted(*_carried(backend))
 
 
 def test_a_network_that_takes_what_is_bright_is_stopped_at_the_waist() -> None:
-    image, labels = _column()
-    session = AnnotationSession(ImageStack(image, "ZYX"), backend=DummyBackend(side=80))
-    label = session.add_object()
-    session.add_mask(label, 9, labels[9] == 1)
-    seen = [r.index for r in session.propagate()]
-    found = np.asarray(session.labels()) == label
-    assert dice(found, labels == 1) > 0.8
-    assert not found[19:].any()
-    assert max(seen) < 24
-
+    session, label, first, last = _carried(DummyBackend(side=80))
+    _assert_parted(session, label, first, last)
     for _ in session.propagate(part=False):
         pass
     assert (np.asarray(session.labels()) == label)[22].any()
@@ -101,12 +102,7 @@ def test_what_a_person_prompted_further_on_is_one_object(backend: Backend) -> No
 
 
 def test_along_time_nothing_is_parted() -> None:
-    image, labels = _column()
-    session = AnnotationSession(ImageStack(image, "TYX"), backend=DummyBackend(side=80))
-    label = session.add_object()
-    session.add_mask(label, 9, labels[9] == 1)
-    for _ in session.propagate():
-        pass
+    session, label, _, _ = _carried(DummyBackend(side=80), "TYX")
     assert (np.asarray(session.labels()) == label)[22].any()
 
 
@@ -182,16 +178,11 @@ def test_a_walk_ends_where_a_person_prompted_another_object(backend: Backend) ->
 
 def test_a_corrected_end_is_no_beginning() -> None:
     """What is painted where an object ends is carried on into no other body that touches it there."""
-    image, labels = _column()
-    session = AnnotationSession(ImageStack(image, "ZYX"), backend=DummyBackend(side=80))
-    label = session.add_object()
-    session.add_mask(label, 9, labels[9] == 1)
-    for _ in session.propagate():
-        pass
-    last = int(np.flatnonzero((labels == 1).any((1, 2)))[-1])
-    session.add_mask(label, last, labels[last] == 1)
+    session, label, first, _ = _carried(DummyBackend(side=80))
+    last = int(np.flatnonzero(first.any((1, 2)))[-1])
+    session.add_mask(label, last, first[last])
     for _ in session.propagate():
         pass
     found = np.asarray(session.labels()) == label
     assert not found[last + 1 :].any()
-    assert dice(found, labels == 1) > 0.8
+    assert dice(found, first) > 0.8

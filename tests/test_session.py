@@ -76,7 +76,8 @@ def test_a_click_taken_back_leaves_the_mask_that_was_painted_or_carried(
     session: AnnotationSession, balls: Balls
 ) -> None:
     label = session.add_object()
-    painted = balls.labels[12] == 1
+    painted = np.zeros(balls.labels[12].shape, bool)
+    painted[4:24, 60:100] = True
     session.add_mask(label, 12, painted)
     session.add_points(label, 12, [(64, 78)], [1])
     mended = session.add_points(label, 12, [(64, 78)], [0])

@@ -93,7 +93,7 @@ def predict(
         decoded = backend.decode(embedding, [view_prompt(prompt, view, previous)])
     tidy = backend.views.tidy and not whole
     result = place(label, index, shape, view, decoded, "prompt", True, tidy=tidy, points=prompt.points)
-    if current is not None and current.source == "mask":
+    if current is not None and (prompt.refines or current.source == "mask"):
         changed = local_change(current, result, prompt)
         if changed is not result:
             # What conditions the bank is the mask itself: the network's answer is not what is kept.
