@@ -134,8 +134,8 @@ def measure(
             annotation.propagate()
             turn.start()
             wait(lambda: not annotation.running.busy)
-            annotation.next_to_review()
-            wait(lambda: annotation._queue is not None)
+            annotation.reviewing.next()
+            wait(lambda: annotation.reviewing.known)
             turn.stop()
         took = time.perf_counter() - began
         results = annotation.session.results

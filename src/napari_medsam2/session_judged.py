@@ -16,7 +16,7 @@ from napari_medsam2.state import Key, Mark, Wish
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_medsam2.state import Value
+    from napari_medsam2.state import Changes, Value
 
 __all__ = ["JudgedSession"]
 
@@ -99,6 +99,25 @@ class JudgedSession(SessionBase):
     def unmark(self, label: int, index: int) -> None:
         """Take back what was said of a mask; a rejected one comes back by `undo` only."""
         self._document.commit("unmark", {Key("mark", label, index): None}, {"do": "mark"})
+
+    # -- one place -------------------------------------------------------------------------------------------------
+
+    def there(self, label: int, index: int) -> Changes:
+        """All that an object has on a slice now, for `put_back`: prompts, mask, verdict, wish for the memory bank."""
+        return {key: self._document.state.get(key) for key in self._at(label, index)}
+
+    def put_back(self, was: Changes) -> None:
+        """Give an object back on a slice what it had there when `there` was asked; one command.
+
+        Raises
+        ------
+        InputError
+            If the object is gone.
+        """
+        self.check_writable()
+        label, index = next((key.label, key.index) for key in was)
+        self._check_object(label)
+        self._document.commit(f"discard prompts on {self.noun} {index}", was, {"do": "edit"})
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

@@ -375,8 +375,8 @@ def test_a_deleted_layer_ends_the_work_without_a_trace(dock: MedSam2Dock, which:
     dock.propagate.go.click()
     viewer.layers.remove(annotation.image if which == "image" else annotation.masks.layer)
     assert dock.bench.annotation is None
-    names = {layer.name for layer in viewer.layers}
-    assert names == (set() if which == "image" else {"cells"})
+    left = set() if which == "image" else {"cells"}
+    wait_until(lambda: {layer.name for layer in viewer.layers} == left)
 
 
 def test_prompt_layers_that_were_deleted_come_back(dock: MedSam2Dock) -> None:

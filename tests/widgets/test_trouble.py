@@ -256,7 +256,7 @@ def test_a_viewer_closed_during_a_download_does_not_wait_for_it(
     key(dock.bench.viewer, "G")
     settle(annotation)
     key(dock.bench.viewer, "W")
-    wait_until(lambda: annotation._queue is not None)
+    wait_until(lambda: annotation.reviewing.known)
     close(dock.bench.viewer)
     wait_until(gone)
     assert notes == []

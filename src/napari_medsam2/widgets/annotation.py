@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +14,19 @@ from napari_medsam2.widgets.mask_layer import MaskLayer
 from napari_medsam2.widgets.operations import Operations
 from napari_medsam2.widgets.prompt_layers import PromptLayers
 from napari_medsam2.widgets.prompting import Prompting
+from napari_medsam2.widgets.reviewing import Reviewing
 from napari_medsam2.widgets.rows.words import accepted, trust
 from napari_medsam2.widgets.running import Progress, Reach, Running
 from napari_medsam2.widgets.tools import Tools
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
 
     from napari_medsam2.prompts import SlicePrompt
-    from napari_medsam2.review import ReviewItem
     from napari_medsam2.session import AnnotationSession
     from napari_medsam2.widgets.coordinates import Frame
     from napari_medsam2.widgets.worker import Worker
@@ -85,14 +84,12 @@ class Annotation:
         self.events = AnnotationEvents()
         self._label = next(iter(session.objects), 0)
         self._index = frame.index or 0
-        self._queue: list[ReviewItem] | None = None
-        self._been: list[tuple[int, int]] = []
-        self._asking = False
         name = image.name
         self.masks = MaskLayer(viewer, session, frame, f"{name} masks", self._painted)
         self.prompts = PromptLayers(viewer, session, frame, name, self._edited, self.current, trouble)
         self.operations = Operations(session, worker, self.say, trouble)
         self.prompting = Prompting(session, self.prompts, worker, self._tell, trouble)
+        self.reviewing = Reviewing(session, worker, lambda: (self._label, self._index), self._visit, self.say, trouble)
         self.running = Running(session, worker, self._progress, self.say, trouble)
         self.tools = Tools(
             viewer, frame, self.prompts, self.masks.layer, self.prompting, self.current, trouble,
@@ -221,80 +218,32 @@ class Annotation:
         self.prompting.settled()
         self.running.propagate(self._unlocked(reach or Reach()))
 
-    def repropagate(self) -> None:
-        """Compute again what corrections touch."""
+    def repropagate(self, part: bool = True) -> None:
+        """Compute again what corrections touch; ``part`` as of `Reach`."""
         self.prompting.settled()
         free = [label for label in self.session.objects if label not in self.masks.locked]
-        if not self.running.repropagate(free):
+        if not self.running.repropagate(free, part):
             self.say("nothing was corrected since the last propagation")
 
     # -- review ----------------------------------------------------------------------------------------------------
 
-    def next_to_review(self) -> None:
-        """Go to the mask that is most likely wrong, once the order is known."""
-        if self._queue is not None:
-            self._go_on(self._queue)
-            return
-        frozen = self.session.frozen()
-        self._asking = True
-
-        def done(items: list[ReviewItem]) -> None:
-            if self._asking:
-                self._asking, self._queue = False, items
-                self._go_on(items)
-
-        self._worker.submit(frozen.review, done, self._trouble, lane="io")
-
-    def _go_on(self, items: list[ReviewItem]) -> None:
-        here = self._label, self._index
-        left = [item for item in items if (item.label, item.index) != here and item.label in self.session.objects]
-        if not left:
-            self.say("nothing is left to review")
-            return
-        item = left[0]
-        self._been.append(here)
-        self.select(item.label)
-        self.show(item.index)
-        self._tell(item.label, item.index, item.drift, f"; {len(left)} left")
-
-    @property
-    def can_go_back(self) -> bool:
-        """Whether there is a mask that was looked at before this one."""
-        return bool(self._been)
-
-    def go_back(self) -> None:
-        """Go to where the last step of the review came from."""
-        if self._been:
-            label, index = self._been.pop()
-            self.select(label)
-            self.show(index)
-
     def approve(self) -> None:
         """Accept the mask that is shown and go to the next one to review."""
-        with self._judged():
+        with self.reviewing.judged():
             self.accept()
-        self.next_to_review()
+        self.reviewing.next()
 
     def reject(self) -> None:
         """Take the mask that is shown away; the slice waits for a prompt, or for `approve`: the object is not there."""
-        with self._judged(last=True):
+        with self.reviewing.judged(last=True):
             self.session.reject(self._label, self._index)
         self.say(f"rejected {self._name()} on {self._place(self._index)}")
 
     def skip(self) -> None:
         """Put the mask that is shown to the end, and go to the next."""
-        with self._judged(last=True):
+        with self.reviewing.judged(last=True):
             self.session.skip(self._label, self._index)
-        self.next_to_review()
-
-    @contextmanager
-    def _judged(self, last: bool = False) -> Iterator[None]:
-        """A verdict changes the order of the others in nothing: what is known of it stays."""
-        queue, here = self._queue, (self._label, self._index)
-        yield
-        if queue is not None:
-            rest = [item for item in queue if (item.label, item.index) != here]
-            self._queue = rest + [item for item in queue if last and (item.label, item.index) == here]
+        self.reviewing.next()
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -312,18 +261,21 @@ class Annotation:
         self.session.events.history_changed.disconnect(self._history_changed)
         self.masks.layer.events.selected_label.disconnect(self._label_picked)
         self.session.close()
-        if not layers:
-            # Their keys would call what has ended.
-            for layer in self.own_layers():
-                unbind(layer)
-        else:
-            everything = self.viewer.layers
-            make_current(self.viewer)
-            # napari collects garbage after each layer that goes, but once after a batch.
-            with everything.batched_update():
-                for layer in (self.prompts.points, self.prompts.boxes, self.masks.layer):
-                    if layer in everything:
-                        everything.remove(layer)
+        for layer in self.own_layers():
+            # Their keys would call what has ended; the image stays in any case.
+            unbind(layer)
+        if layers:
+            self.clear_away()
+
+    def clear_away(self) -> None:
+        """Remove what was added to the viewer and is still there."""
+        everything = self.viewer.layers
+        make_current(self.viewer)
+        # napari collects garbage after each layer that goes, but once after a batch.
+        with everything.batched_update():
+            for layer in (self.prompts.points, self.prompts.boxes, self.masks.layer):
+                if layer in everything:
+                    everything.remove(layer)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -332,6 +284,13 @@ class Annotation:
         if packed is not None:
             name = self.session.objects[label].name
             self.say(f"{name}, {self._place(index)}: {trust(packed.bare, drift)}{more}")
+
+    def _visit(self, label: int, index: int, drift: float | None = None, more: str | None = None) -> None:
+        """Show an object on a slice; with ``more``, say how sure its mask is."""
+        self.select(label)
+        self.show(index)
+        if more is not None:
+            self._tell(label, index, drift, more)
 
     def _place(self, index: int) -> str:
         return f"{self.session.noun} {index}"
@@ -369,22 +328,27 @@ class Annotation:
         self.prompting.content(label, index, content)
 
     def _slice_changed(self, index: int) -> None:
-        self._queue, self._asking = None, False
+        self.reviewing.forget()
         self.masks.refresh(index, self._index)
         self.events.masks.emit(index)
 
     def _history_changed(self) -> None:
         # Once after all slices of a step, of which there may be hundreds.
+        self.masks.catch_up(not self.running.busy)
         if not self.prompting.busy:
             self.prompts.refresh()
         self.events.history.emit()
 
     def _objects_changed(self) -> None:
-        if self._label not in self.session.objects:
+        painted = int(self.masks.layer.selected_label)
+        if painted in self.session.objects:
+            # A stroke with a label that nobody had has made that object: the next stroke is its as well.
+            self._label = painted
+        elif self._label not in self.session.objects:
             self._label = next(iter(self.session.objects), 0)
         if self._label:
             self.masks.select(self._label)
-        self.masks.color()
+        self.masks.follow()
         self.events.objects.emit()
 
     def _moved(self, _: Any = None) -> None:
@@ -397,4 +361,5 @@ class Annotation:
         self.select(int(self.masks.layer.selected_label))
 
     def _progress(self, progress: Progress | None) -> None:
+        self.masks.catch_up(progress is None)
         self.events.progress.emit(progress)

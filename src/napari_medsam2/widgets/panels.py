@@ -129,7 +129,7 @@ class ReviewPanel(Panel):
         # That of a mask that was painted or imported is 1 by definition.
         confidence = None if packed is None or packed.bare.source == "mask" else packed.bare.confidence
         rejected = packed is None and annotation.session.marks.get((label, index)) == "rejected"
-        self.bar.show_state(left, total, confidence, packed is not None, annotation.can_go_back, rejected)
+        self.bar.show_state(left, total, confidence, packed is not None, annotation.reviewing.can_go_back, rejected)
 
     def _jump(self, label: int, index: int) -> None:
         annotation = self._board.annotation
@@ -140,7 +140,7 @@ class ReviewPanel(Panel):
     def _back(self) -> None:
         annotation = self._board.annotation
         if annotation is not None:
-            annotation.go_back()
+            annotation.reviewing.go_back()
 
 
 class BankPanel(Panel):

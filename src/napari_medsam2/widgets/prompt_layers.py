@@ -300,7 +300,11 @@ class PromptLayers:
             self._trouble(error)
 
     def _points_edited(self, event: Any) -> None:
-        if not self._busy and str(getattr(event, "action", "")) in _DONE:
+        action = str(getattr(event, "action", ""))
+        if action == "adding":
+            # napari would give a new point the object of the last row, or of the one that was selected.
+            self.points.feature_defaults = {"object": 0, "positive": 1}
+        if not self._busy and action in _DONE:
             with self._refusable():
                 self._take_points()
 

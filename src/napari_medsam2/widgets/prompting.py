@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_medsam2.prompts import SlicePrompt
     from napari_medsam2.question import Answer, Question
     from napari_medsam2.session import AnnotationSession
+    from napari_medsam2.state import Changes
     from napari_medsam2.widgets.prompt_layers import PromptLayers
     from napari_medsam2.widgets.worker import Ticket, Worker
 
@@ -75,7 +76,8 @@ class Prompting:
         self._glance: Ticket | None = None
         self._guess: Guess | None = None
         self._pace = Pace()
-        self._before: dict[tuple[int, int], int] = {}
+        # What each object had on each slice before the first of what can be discarded there.
+        self._before: dict[tuple[int, int], Changes] = {}
 
     @property
     def busy(self) -> bool:
@@ -126,15 +128,16 @@ class Prompting:
 
     def paint(self, painted: Mapping[int, Mapping[int, np.ndarray]]) -> None:
         """Take over painted masks, ``index → label → mask``, as one step; they need no model."""
-        steps, session = self._steps(), self._session
+        session = self._session
         where = f"{session.noun} {min(painted)}" if len(painted) == 1 else counted(len(painted), session.noun)
+        keys = [(label, index) for index, masks in painted.items() for label in masks]
+        was = {key: session.there(*key) for key in keys}
         with session.step(f"paint on {where}"):
             for index, masks in painted.items():
                 session.paint(index, masks)
-        for index, masks in painted.items():
-            for label in masks:
-                self._before.setdefault((label, index), steps)
-                self._answered(label, index)
+        self._before = was | self._before
+        for key in keys:
+            self._answered(*key)
 
     def expect(self, label: int, index: int, point: tuple[float, float], positive: bool) -> None:
         """Ask already while the mouse button is down; nothing is changed. Let go there, it gives the mask sooner.
@@ -166,7 +169,7 @@ class Prompting:
         self._before.pop((label, index), None)
 
     def discard(self, label: int, index: int) -> bool:
-        """Take back all that was said of an object on a slice since it was last accepted, and its mask.
+        """Take back all that was said of an object on a slice since it was last accepted; the mask is as it was then.
 
         Returns
         -------
@@ -174,16 +177,9 @@ class Prompting:
             Whether there was anything.
         """
         dropped = self._drop(label, index)
-        began = self._before.pop((label, index), None)
-        if began is None:
+        if (label, index) not in self._before:
             return dropped
-        since = [step for step in self._session.history if not step.undone][began:]
-        others = any(at == index and number >= began for (_, at), number in self._before.items())
-        if since and not others and all(step.name.endswith(f" on {self._session.noun} {index}") for step in since):
-            for _ in since:
-                self._session.undo()
-        else:
-            self._session.clear_prompts(label, index)
+        self._session.put_back(self._before.pop((label, index)))
         return True
 
     def outline(self, label: int, index: int, inside: np.ndarray, positive: bool) -> None:
@@ -240,9 +236,6 @@ class Prompting:
 
     # -- the queue -------------------------------------------------------------------------------------------------
 
-    def _steps(self) -> int:
-        return sum(not step.undone for step in self._session.history)
-
     def _last(self, kind: str, label: int, index: int) -> _Intent | None:
         """What was said last, if it still waits and is of this kind, object and slice: more of it joins it."""
         last = self._waiting[-1] if self._waiting else None
@@ -293,7 +286,7 @@ class Prompting:
         if intent is None:
             return
         self._settle(intent)
-        steps = self._steps()
+        before = self._session.there(intent.label, intent.index)
         try:
             taken = self._session.take(answer)
         except InputError as error:
@@ -301,7 +294,7 @@ class Prompting:
             self._trouble(error)
         else:
             if taken is not None:
-                self._before.setdefault((intent.label, intent.index), steps)
+                self._before.setdefault((intent.label, intent.index), before)
             self._layers.refresh()
             self._answered(intent.label, intent.index)
         self._next()

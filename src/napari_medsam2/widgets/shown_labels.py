@@ -50,7 +50,8 @@ class ShownLabels:
         self.ndim = len(self.shape)
         self.size = int(np.prod(self.shape))
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
-        self._painted: dict[int, np.ndarray] = {}
+        # As each slice was drawn when the stroke began, and as it is now.
+        self._painted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -87,10 +88,12 @@ class ShownLabels:
         return found
 
     def painted(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """What was painted: for each slice ``(before, after)``, both ``(H, W)``; it is then no longer kept."""
-        out = {i: (self.drawn(i), after) for i, after in sorted(self._painted.items())}
-        self._painted = {}
-        return {i: pair for i, pair in out.items() if (pair[0] != pair[1]).any()}
+        """What was painted: for each slice ``(before, after)``, both ``(H, W)``; it is then no longer kept.
+
+        Before is what the stroke began on: what came meanwhile, as it does while one propagates, is no part of it.
+        """
+        out, self._painted = sorted(self._painted.items()), {}
+        return {i: pair for i, pair in out if (pair[0] != pair[1]).any()}
 
     # -- for napari ------------------------------------------------------------------------------------------------
 
@@ -137,12 +140,13 @@ class ShownLabels:
         return np.asarray(self)
 
     def _slice(self, index: int) -> np.ndarray:
-        return self._painted[index] if index in self._painted else self.drawn(index)
+        return self._painted[index][1] if index in self._painted else self.drawn(index)
 
     def _canvas(self, index: int) -> np.ndarray:
         if index not in self._painted:
-            self._painted[index] = self.drawn(index).copy()
-        return self._painted[index]
+            before = self.drawn(index)
+            self._painted[index] = before, before.copy()
+        return self._painted[index][1]
 
     def _split(self, key: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """A full index, split into that of the leading axes and that of rows and columns."""

@@ -32,7 +32,7 @@ COMMANDS: dict[str, Callable[[Annotation], None]] = {
     "propagate": Annotation.propagate,
     "repropagate": Annotation.repropagate,
     "stop": lambda a: a.running.stop(),
-    "next": Annotation.next_to_review,
+    "next": lambda a: a.reviewing.next(),
     "approve": Annotation.approve,
     "reject": Annotation.reject,
     "skip": Annotation.skip,

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal, SignalGroup
+from qtpy.QtCore import QTimer
 
 from napari_medsam2.backend.deferred import DeferredBackend
 from napari_medsam2.errors import InputError
 from napari_medsam2.session import AnnotationSession
 from napari_medsam2.widgets.actions import bind
 from napari_medsam2.widgets.adopting import Adopting
+from napari_medsam2.widgets.ahead import import_ahead
 from napari_medsam2.widgets.annotation import Annotation
 from napari_medsam2.widgets.coordinates import Frame
 from napari_medsam2.widgets.keeping import Keeper
 from napari_medsam2.widgets.layer_spec import guess_axes, stack_of
 from napari_medsam2.widgets.persist import Opened, open_session
+from napari_medsam2.widgets.running import Reach
 from napari_medsam2.widgets.trouble import tell
 from napari_medsam2.widgets.verbs import COMMANDS
 from napari_medsam2.widgets.views_file import image_layer
+from napari_medsam2.widgets.wanted import Wanted
 from napari_medsam2.widgets.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from napari.components import ViewerModel
     from napari.layers import Image
 
     from napari_medsam2.backend.protocol import Backend
-    from napari_medsam2.session_base import Kind
     from napari_medsam2.widgets.views_file import LayerData
 
 __all__ = ["Workbench", "WorkbenchEvents"]
@@ -75,6 +76,9 @@ class Workbench:
         self.stops: list[Callable[[], None]] = []
         self.keeper = Keeper(self)
         self.adopting = Adopting(self)
+        # What the dock's sections say; keys, palette and buttons go by the same.
+        self.wanted: Callable[[], Wanted | None] = self.likely
+        self.reach: Callable[[], Reach] = Reach
         viewer.layers.events.removed.connect(self._layer_removed)
 
     # -- the model -------------------------------------------------------------------------------------------------
@@ -109,7 +113,7 @@ class Workbench:
     def _model_ready(self) -> None:
         self.model_error = ""
         self.events.model.emit()
-        self.worker.submit(_import_ahead, _nothing, lane="io")
+        self.worker.submit(import_ahead, _nothing, lane="io")
 
     def _model_failed(self, error: Exception) -> None:
         self.model_error = str(error)
@@ -124,44 +128,30 @@ class Workbench:
 
         return [layer for layer in self.viewer.layers if isinstance(layer, Image)]
 
-    def annotate(
-        self,
-        image: Image,
-        axes: str | None = None,
-        *,
-        channel: int | Sequence[int] | None = None,
-        window: tuple[float, float] | None = None,
-        kind: Kind | None = None,
-    ) -> Annotation:
+    def annotate(self, wanted: Wanted | Image) -> Annotation:
         """Begin to annotate an image layer, or go on with the session that it was read from.
 
         Parameters
         ----------
-        image : Image
-            The layer.
-        axes : str, optional
-            A letter for each of its axes; guessed by default.
-        channel : int or sequence of int, optional
-            What the model looks at; see `ImageStack`.
-        window : (float, float), optional
-            The intensities shown to the model as black and white.
-        kind : str, optional
-            ``"stack"`` or ``"collection"``.
+        wanted : Wanted or Image
+            The layer, and how to read it.
 
         Raises
         ------
         InputError
             If the layer cannot be annotated.
         """
+        if not isinstance(wanted, Wanted):
+            wanted = Wanted(wanted)
+        image, window = wanted.image, wanted.window
         if self.annotation is None and (going_on := self.adopting.now(image)) is not None:
             return going_on
-        axes = axes or guess_axes(image)
+        axes = wanted.axes or guess_axes(image)
         frame = Frame(image, axes, self.viewer.dims)
         if window is None and (said := image.metadata.get("window")) is not None:
             window = tuple(said)
-        stack = stack_of(image, axes, channel=channel, window=window)
-        session = AnnotationSession(stack, backend=self.backend, kind=kind)
-        return self.open(image, frame, session)
+        stack = stack_of(image, axes, channel=wanted.channel, window=window)
+        return self.open(image, frame, AnnotationSession(stack, backend=self.backend, kind=wanted.kind))
 
     def open(self, image: Image, frame: Frame, session: AnnotationSession) -> Annotation:
         """Go on with a session whose image is in the viewer."""
@@ -199,11 +189,17 @@ class Workbench:
         """
         self.keeper.finish(then or _nothing, failed or _nothing)
 
-    def drop(self) -> None:
-        """Close what is annotated without saving it."""
+    def drop(self, removing: bool = False) -> None:
+        """Close what is annotated without saving it.
+
+        ``removing``: from within the removal of a layer. napari may be about to remove others, and would not find them:
+        those that it leaves go a moment later.
+        """
         annotation, self.annotation = self.annotation, None
         if annotation is not None:
-            annotation.close()
+            annotation.close(layers=not removing)
+            if removing:
+                QTimer.singleShot(0, annotation.clear_away)
             self.events.annotation.emit()
 
     def need(self) -> Annotation:
@@ -216,10 +212,15 @@ class Workbench:
         """
         if self.annotation is not None:
             return self.annotation
-        image = self.candidate()
-        if image is None:
+        wanted = self.wanted()
+        if wanted is None:
             raise InputError("there is no image to annotate; open one with File ▸ Open, or File ▸ Open Sample")
-        return self.annotate(image)
+        return self.annotate(wanted)
+
+    def likely(self) -> Wanted | None:
+        """What is wanted where nobody has chosen."""
+        image = self.candidate()
+        return None if image is None else Wanted(image)
 
     def candidate(self) -> Image | None:
         """The image that a person most likely means: the active layer, else the topmost image."""
@@ -314,7 +315,11 @@ class Workbench:
 
     def calls(self) -> dict[str, Callable[[], None]]:
         """What each action does; see `actions`."""
-        return {name: self._guarded(call) for name, call in COMMANDS.items()}
+        chosen: dict[str, Callable[[Annotation], None]] = {
+            "propagate": lambda annotation: annotation.propagate(self.reach()),
+            "repropagate": lambda annotation: annotation.repropagate(self.reach().part),
+        }
+        return {name: self._guarded(call) for name, call in (COMMANDS | chosen).items()}
 
     def _guarded(self, call: Callable[[Annotation], Any]) -> Callable[[], None]:
         def run() -> None:
@@ -322,8 +327,8 @@ class Workbench:
                 self.attempt(begin)
 
         def begin() -> None:
-            image = self.candidate() if self.annotation is None else None
-            if image is None or not self.adopting.begin(image, run):
+            wanted = self.wanted() if self.annotation is None else None
+            if wanted is None or not self.adopting.begin(wanted.image, run):
                 call(self.need())
 
         return run
@@ -384,16 +389,9 @@ class Workbench:
             return
         for layer, name in ((annotation.image, "image was"), (annotation.masks.layer, "masks were")):
             if event.value is layer:
-                self.drop()
+                self.drop(removing=True)
                 self.keeper.leave(name)
                 return
-
-
-def _import_ahead() -> None:
-    """Import what napari imports for its first points and labels: a third of a second of the window's, were it then."""
-    for name in ("pandas", "scipy.linalg", "skimage.color.colorconv", "skimage.exposure", "skimage.util"):
-        with suppress(ImportError):
-            import_module(name)
 
 
 def _nothing(_: Any = None) -> None:

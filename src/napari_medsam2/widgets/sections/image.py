@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton, QSizePolicy, QWi
 from napari_medsam2.errors import InputError
 from napari_medsam2.widgets.layer_spec import LayerSpec, choices, guess_axes
 from napari_medsam2.widgets.sections.parts import Section, elided, row
+from napari_medsam2.widgets.wanted import Wanted
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -66,6 +67,7 @@ class ImageSection(Section):
         layers.selection.events.active.connect(self._follow)
         bench.events.annotation.connect(self.refresh)
         bench.events.saved.connect(self._finishing)
+        bench.wanted = self.wanted
         self._follow()
         self.refresh()
 
@@ -77,6 +79,17 @@ class ImageSection(Section):
         layers.selection.events.active.disconnect(self._follow)
         self._bench.events.annotation.disconnect(self.refresh)
         self._bench.events.saved.disconnect(self._finishing)
+        self._bench.wanted = self._bench.likely
+
+    def wanted(self) -> Wanted | None:
+        """What is chosen; None where there is no image."""
+        image = self._current()
+        if image is None:
+            return None
+        low, high = image.contrast_limits
+        window = (float(low), float(high)) if self.intensity.currentData() and not image.rgb else None
+        kind: Kind = self.kind.currentData()
+        return Wanted(image, self.axes.currentData(), self.channel.currentData(), window, kind)
 
     def _finishing(self) -> None:
         """While the work is saved it cannot be finished again."""
@@ -164,17 +177,9 @@ class ImageSection(Section):
         if self._bench.annotation is not None:
             self._bench.finish()
             return
-        image = self._current()
-        if image is None:
-            raise InputError("there is no image to annotate; open one with File ▸ Open, or File ▸ Open Sample")
-        if self._bench.adopting.begin(image, lambda: None):
-            return
-        low, high = image.contrast_limits
-        window = (float(low), float(high)) if self.intensity.currentData() and not image.rgb else None
-        kind: Kind = self.kind.currentData()
-        self._bench.annotate(
-            image, self.axes.currentData(), channel=self.channel.currentData(), window=window, kind=kind
-        )
+        wanted = self.wanted()
+        if wanted is None or not self._bench.adopting.begin(wanted.image, lambda: None):
+            self._bench.need()
 
 
 def _combo(tip: str) -> QComboBox:

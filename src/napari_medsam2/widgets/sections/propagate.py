@@ -43,7 +43,7 @@ class PropagateSection(Section):
             "An object that narrows and then widens again has ended at its waist: right for nuclei that touch, "
             "wrong for a thing that is waisted itself."
         )
-        self.go = action_button("propagate", lambda: bench.attempt(self.start))
+        self.go = action_button("propagate", calls["propagate"])
         self.again = action_button("repropagate", calls["repropagate"])
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
@@ -57,6 +57,7 @@ class PropagateSection(Section):
         self.column.addWidget(self.running)
         self.running.setVisible(False)
         bench.events.annotation.connect(self._opened)
+        bench.reach = self.reach
         self._opened()
 
     def reach(self) -> Reach:
@@ -64,20 +65,17 @@ class PropagateSection(Section):
         annotation = self._bench.need()
         ranged = self.ranged.isChecked()
         return Reach(
-            direction=self.direction.currentData(),
+            direction=self.direction.currentData() if self.direction.isEnabled() else "both",
             start=self.first.value() if ranged else None,
             stop=self.last.value() + 1 if ranged else None,
             labels=(annotation.label,) if self.objects.currentData() else None,
             part=self.part.isChecked(),
         )
 
-    def start(self) -> None:
-        """Propagate, as chosen."""
-        self._bench.need().propagate(self.reach())
-
     def close_section(self) -> None:
         """Hear nothing more of the workbench."""
         self._bench.events.annotation.disconnect(self._opened)
+        self._bench.reach = Reach
 
     def _opened(self) -> None:
         annotation = self._bench.annotation

@@ -1,0 +1,286 @@
+"""What a person sees, what the keys do and what the session holds go together, whatever comes in between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication
+from tests.widgets import driving
+from tests.widgets.docking import begin, fast_model, hear, open_dock, settle
+from tests.widgets.driving import click, drag, key, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from napari_medsam2.backend.protocol import Backend
+    from napari_medsam2.widgets.dock import MedSam2Dock
+
+TOPS = {1: (8, 8), 2: (8, 56), 3: (44, 56)}
+SIDE = 20
+
+
+def stack(slices: int = 10) -> np.ndarray:
+    """Three bright squares, each with a grey of its own, on all slices."""
+    out = np.random.default_rng(0).integers(15, 35, (slices, 72, 96)).astype(np.uint8)
+    for label, (top, left) in TOPS.items():
+        out[:, top : top + SIDE, left : left + SIDE] = 160 + 30 * label
+    return out
+
+
+def middle(label: int) -> tuple[float, float]:
+    top, left = TOPS[label]
+    return top + SIDE / 2, left + SIDE / 2
+
+
+@pytest.fixture
+def dock(
+    make_napari_viewer: Callable[..., Any], backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MedSam2Dock]:
+    fast_model(monkeypatch, backend)
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1000, 700)
+    viewer.add_image(stack(), name="squares", contrast_limits=(0, 255))
+    viewer.dims.set_current_step(0, 4)
+    opened = open_dock(viewer)
+    yield opened
+    opened.shut()
+
+
+@pytest.fixture
+def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    return hear(monkeypatch)
+
+
+def say(dock: MedSam2Dock, label: int, at: tuple[float, float] | None = None) -> None:
+    """Click into a square, for the object that is selected."""
+    annotation = dock.bench.annotation
+    assert annotation is not None
+    click(dock.bench.viewer, (dock.bench.viewer.dims.point[0], *(at or middle(label))))
+    settle(annotation)
+
+
+def mouse(dock: MedSam2Dock, kind: QEvent.Type, y: float, x: float) -> None:
+    viewer = dock.bench.viewer
+    driving._mouse(viewer, kind, (viewer.dims.point[0], y, x), (), "left", kind != QEvent.Type.MouseButtonRelease)
+    QApplication.processEvents()
+    driving._pause()
+
+
+def begun_with_two(dock: MedSam2Dock) -> Any:
+    annotation = begin(dock)
+    say(dock, 1)
+    key(dock.bench.viewer, "N")
+    say(dock, 2)
+    return annotation
+
+
+# -- painting ----------------------------------------------------------------------------------------------------------
+
+
+def test_masks_that_come_during_a_stroke_are_not_painted_away(dock: MedSam2Dock) -> None:
+    annotation = begun_with_two(dock)
+    session, viewer = annotation.session, dock.bench.viewer
+    viewer.dims.set_current_step(0, 6)
+    key(viewer, "B")
+    annotation.masks.layer.brush_size = 3
+    assert not session.slice_labels(6).any()
+    driving.hover(viewer, (6, 60, 10))
+    mouse(dock, QEvent.Type.MouseButtonPress, 60, 10)
+    mouse(dock, QEvent.Type.MouseMove, 60, 20)
+    annotation.propagate()
+    settle(annotation)
+    carried = session.slice_labels(6)
+    assert set(np.unique(carried)) == {0, 1, 2}
+    mouse(dock, QEvent.Type.MouseMove, 60, 30)
+    mouse(dock, QEvent.Type.MouseButtonRelease, 60, 30)
+    settle(annotation)
+    now = session.slice_labels(6)
+    assert now[60, 20] == 2
+    now[56:65] = 0
+    np.testing.assert_array_equal(now, carried)
+    assert (1, 6) not in session.marks
+    np.testing.assert_array_equal(np.asarray(annotation.masks.layer.data[6]), session.slice_labels(6))
+
+
+def test_the_next_stroke_goes_on_with_the_object_that_the_last_one_made(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    say(dock, 1)
+    viewer = dock.bench.viewer
+    key(viewer, "B")
+    annotation.masks.layer.brush_size = 3
+    annotation.masks.layer.selected_label = 9
+    drag(viewer, [(4, 60, 10), (4, 60, 20)])
+    assert annotation.label == 9
+    drag(viewer, [(4, 60, 30), (4, 60, 40)])
+    labels = annotation.session.slice_labels(4)
+    assert labels[60, 15] == labels[60, 35] == 9
+    assert annotation.session.prompts[1, 4].mask is None, "nothing was painted for the first object"
+
+
+# -- taking back -------------------------------------------------------------------------------------------------------
+
+
+def test_escape_brings_a_carried_mask_back_though_other_things_were_done_since(dock: MedSam2Dock) -> None:
+    annotation = begun_with_two(dock)
+    session, viewer = annotation.session, dock.bench.viewer
+    key(viewer, "G")
+    settle(annotation)
+    viewer.dims.set_current_step(0, 7)
+    before = session.slice_labels(7)
+    say(dock, 3)
+    assert (session.slice_labels(7) != before).any()
+    viewer.dims.set_current_step(0, 8)
+    say(dock, 3)
+    elsewhere = session.slice_labels(8)
+    viewer.dims.set_current_step(0, 7)
+    key(viewer, "Esc")
+    np.testing.assert_array_equal(session.slice_labels(7), before)
+    assert (2, 7) not in session.prompts
+    np.testing.assert_array_equal(session.slice_labels(8), elsewhere)
+    key(viewer, "Ctrl+Z")
+    assert (2, 7) in session.prompts, "taking it back is one step"
+
+
+def test_escape_goes_back_to_what_was_accepted(dock: MedSam2Dock) -> None:
+    annotation = begun_with_two(dock)
+    session, viewer = annotation.session, dock.bench.viewer
+    key(viewer, "Return")
+    accepted = session.slice_labels(4)
+    say(dock, 3)
+    annotation.select(1)
+    say(dock, 1, (middle(1)[0] + 4, middle(1)[1]))
+    annotation.select(2)
+    key(viewer, "Esc")
+    np.testing.assert_array_equal(session.slice_labels(4) == 2, accepted == 2)
+    assert session.marks[2, 4] == "accepted"
+    assert len(session.prompts[2, 4].points) == 1
+    assert len(session.prompts[1, 4].points) == 2
+
+
+# -- choices in the dock -----------------------------------------------------------------------------------------------
+
+
+def test_the_propagation_key_goes_as_far_as_the_dock_says(dock: MedSam2Dock) -> None:
+    annotation = begun_with_two(dock)
+    dock.propagate.direction.setCurrentIndex(dock.propagate.direction.findData("forward"))
+    dock.propagate.objects.setCurrentIndex(dock.propagate.objects.findData(True))
+    dock.propagate.ranged.setChecked(True)
+    dock.propagate.last.setValue(6)
+    key(dock.bench.viewer, "G")
+    settle(annotation)
+    assert annotation.session.results.indices(1) == [4]
+    assert annotation.session.results.indices(2) == [4, 5, 6]
+
+
+@pytest.mark.parametrize("how", ["key", "button"])
+def test_corrections_are_carried_through_waists_where_the_dock_says_so(
+    dock: MedSam2Dock, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotation = begun_with_two(dock)
+    asked: list[bool] = []
+    start_again = annotation.session.start_again
+
+    def noted(labels: Any = None, part: bool = True) -> Any:
+        asked.append(part)
+        return start_again(labels, part=part)
+
+    monkeypatch.setattr(annotation.session, "start_again", noted)
+    dock.propagate.part.setChecked(False)
+    if how == "key":
+        key(dock.bench.viewer, "Shift+G")
+    else:
+        dock.propagate.again.click()
+    settle(annotation)
+    assert asked == [False]
+
+
+def test_the_first_key_begins_with_what_was_chosen(dock: MedSam2Dock) -> None:
+    viewer = dock.bench.viewer
+    viewer.add_image(np.zeros((3, 30, 30)), name="another")
+    dock.image.layer.setCurrentIndex(dock.image.layer.findText("squares"))
+    dock.image.axes.setCurrentIndex(dock.image.axes.findData("CYX"))
+    dock.image.channel.setCurrentIndex(dock.image.channel.findData(7))
+    dock.image.intensity.setCurrentIndex(1)
+    dock.image.layer.setFocus()
+    viewer.window._qt_viewer.canvas.native.setFocus()
+    key(viewer, "P")
+    annotation = dock.bench.annotation
+    assert annotation is not None
+    assert annotation.image.name == "squares"
+    assert annotation.session.stack.axes == "CYX"
+    assert len(annotation.session.stack) == 1
+    assert annotation.session.stack.window == (0, 255)
+
+
+# -- layers ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_point_of_napari_s_own_tool_is_the_selected_object_s(dock: MedSam2Dock) -> None:
+    annotation = begun_with_two(dock)
+    annotation.select(1)
+    points = annotation.prompts.points
+    for after_selecting in (False, True):
+        points.selected_data = {1} if after_selecting else set()
+        points.add((4, middle(1)[0] + (5 if after_selecting else -5), middle(1)[1]))
+        settle(annotation)
+    assert len(annotation.session.prompts[1, 4].points) == 3
+    assert len(annotation.session.prompts[2, 4].points) == 1
+
+
+def test_a_view_of_all_slices_shows_what_is_propagated_and_undone(dock: MedSam2Dock) -> None:
+    annotation = begun_with_two(dock)
+    viewer = dock.bench.viewer
+    viewer.dims.ndisplay = 3
+    shown = annotation.masks.layer._slice.image
+
+    def seen() -> set[int]:
+        return {int(i) for i in np.nonzero(np.asarray(annotation.masks.layer._slice.image.raw).any((1, 2)))[0]}
+
+    assert shown is not None
+    assert seen() == {4}
+    annotation.propagate()
+    settle(annotation)
+    wait_until(lambda: seen() == set(range(10)))
+    annotation.undo()
+    wait_until(lambda: seen() == {4})
+
+
+def test_all_layers_can_be_deleted_at_once(dock: MedSam2Dock, notes: list[str]) -> None:
+    begun_with_two(dock)
+    viewer = dock.bench.viewer
+    viewer.layers.select_all()
+    viewer.layers.remove_selected()
+    assert dock.bench.annotation is None
+    wait_until(lambda: not viewer.layers)
+    assert not [note for note in notes if "Traceback" in note]
+
+
+def test_after_finishing_the_image_has_no_keys_left(dock: MedSam2Dock, notes: list[str]) -> None:
+    annotation = begun_with_two(dock)
+    image = annotation.image
+    assert image.keymap
+    dock.image.start.click()
+    wait_until(lambda: dock.bench.annotation is None)
+    assert not image.keymap
+    viewer = dock.bench.viewer
+    dock.shut()
+    viewer.layers.selection.active = image
+    for name in ("H", "G", "F1"):
+        key(viewer, name)
+    assert not notes
+
+
+@pytest.mark.parametrize("how", ["visible", "lock"])
+def test_a_new_object_is_neither_hidden_nor_locked_because_its_number_was(dock: MedSam2Dock, how: str) -> None:
+    annotation = begun_with_two(dock)
+    getattr(annotation, how)(2, how == "lock")
+    annotation.session.remove_object(2)
+    assert annotation.new_object("another") == 2
+    assert not annotation.masks.hidden(2)
+    assert 2 not in annotation.masks.locked
+    say(dock, 2)
+    color = annotation.masks.layer.colormap.map(2)
+    assert color[-1] > 0
