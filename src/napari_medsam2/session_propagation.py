@@ -280,8 +280,11 @@ class PropagatingSession(JudgedSession):
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _conform(self, prediction: Prediction | None) -> Prediction | None:
-        """Make a prediction one of this backend: on its device; one of another model is of no use."""
+        """Make a prediction one of this backend: on its device; one of another model or side is of no use."""
         if prediction is None or prediction.model != self.backend.name:
+            return None
+        if prediction.view.side != self.backend.views.side:
+            # The same model, told to look at images at another size: its feature maps are of another size, too.
             return None
         decoded, device = prediction.decoded, self.backend.device
         if decoded.logits.device == device:
