@@ -115,6 +115,18 @@ def test_an_unknown_name_is_guessed_at() -> None:
         load_backend("resnet", "cpu")
 
 
+def test_a_folder_here_does_not_hide_the_model_of_its_name(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folders)
+    for name in ("medsam2", "finetuned"):
+        (folders / name).mkdir()
+    with pytest.raises(InputError, match="run 'napari-medsam2 models get medsam2'"):
+        load_backend("medsam2", "cpu")
+    # Written as a folder, or of no model's name, it is meant itself.
+    for folder in ("./medsam2", str(folders / "medsam2"), "finetuned"):
+        with pytest.raises(InputError, match=r"config\.json"):
+            load_backend(folder, "cpu")
+
+
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as left:
         cli.main(list(args))

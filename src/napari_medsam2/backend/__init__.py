@@ -68,7 +68,8 @@ def load_backend(
     model : str
         ``"compact"``, the embedded network; the name of a published model or of one of your own
         (`registry.entries`, ``napari-medsam2 models``); a file of SAM 2 weights; or a folder with a SAM 2 video
-        model in transformers' format (``config.json`` and ``model.safetensors``).
+        model in transformers' format (``config.json`` and ``model.safetensors``). A folder that has a model's name
+        is meant where it is written with a separator, as ``"./medsam2"``.
     device : str
         ``"auto"`` (CUDA, else Apple's MPS, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     weights : str or Path, optional
@@ -99,15 +100,26 @@ def load_backend(
         from napari_medsam2.backend.compact import CompactBackend
 
         return CompactBackend.load(weights, chosen)
-    one, path = None, Path(model).expanduser()
-    # A file or folder is told from a name by its suffix or by what separates folders.
-    if not (path.is_dir() or path.suffix in SUFFIXES or len(path.parts) > 1):
+    one, path = _named(model), Path(model).expanduser()
+    if one is not None and weights is None:
         from napari_medsam2.backend.download import locate
-        from napari_medsam2.backend.registry import entry
 
-        one = entry(model)
-        path = locate(one) if weights is None else path
+        path = locate(one)
     return _from_path(path if weights is None else Path(weights), chosen, model, side, precision, compiled, one)
+
+
+def _named(model: str) -> ModelEntry | None:
+    """The entry that is meant; None where a file or a folder is, told by its suffix or by what separates folders."""
+    path = Path(model).expanduser()
+    # Not the path's parts alone: "./" is none of them.
+    if path.suffix in SUFFIXES or len(path.parts) > 1 or any(mark in model for mark in ("/", os.sep)):
+        return None
+    from napari_medsam2.backend.registry import entries, entry
+
+    # A folder that happens to have a model's name, such as a clone of its code, must not hide the model.
+    if path.is_dir() and all(known.name != model for known in entries()):
+        return None
+    return entry(model)
 
 
 def _from_path(
