@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from napari_medsam2.backend.protocol import Backend
     from napari_medsam2.backend.registry import ModelEntry
+    from napari_medsam2.backend.sam2 import Sam2Backend
 
-__all__ = ["MODELS", "choose_device", "load_backend"]
+__all__ = ["MODELS", "choose_device", "load_backend", "published_sha256"]
 
 MODELS = {"compact": "embedded, 4.3 M parameters, at once and offline; see docs/model.md for what it can and cannot do"}
 """What ``load_backend`` knows by name."""
@@ -99,13 +100,47 @@ def load_backend(
             raise InputError("side, precision and compiled are settings of SAM 2 models; the model 'compact' has none")
         from napari_medsam2.backend.compact import CompactBackend
 
-        return CompactBackend.load(weights, chosen)
+        compact = CompactBackend.load(weights, chosen)
+        compact.weights = "" if weights is None else _sha256(Path(weights))
+        return compact
     one, path = _named(model), Path(model).expanduser()
     if one is not None and weights is None:
         from napari_medsam2.backend.download import locate
 
         path = locate(one)
-    return _from_path(path if weights is None else Path(weights), chosen, model, side, precision, compiled, one)
+    path = path if weights is None else Path(weights)
+    backend = _from_path(path, chosen, model, side, precision, compiled, one)
+    if one is None or one.path is not None or weights is not None:
+        backend.weights = _sha256(path)
+    return backend
+
+
+def published_sha256(model: str) -> str | None:
+    """The SHA-256 of the weights that a model's name always stands for, once they are here; None for one's own.
+
+    Raises
+    ------
+    InputError
+        If there is no model of that name.
+    """
+    if model == "compact":
+        from napari_medsam2.backend.compact import pinned_sha256
+
+        return pinned_sha256()
+    one = _named(model)
+    if one is None or one.path is not None:
+        return None
+    from napari_medsam2.backend.download import pinned
+
+    return pinned(one)
+
+
+def _sha256(path: Path) -> str:
+    """Of a file of weights, or of that in a folder."""
+    import hashlib
+
+    with (path / "model.safetensors" if path.is_dir() else path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _named(model: str) -> ModelEntry | None:
@@ -130,7 +165,7 @@ def _from_path(
     precision: str,
     compiled: bool,
     entry: ModelEntry | None = None,
-) -> Backend:
+) -> Sam2Backend:
     from napari_medsam2.backend.sam2 import Sam2Backend
 
     if path.is_dir():
