@@ -85,8 +85,8 @@ def predict(
         one changes it where the click is: such a mask conditions the bank as `adopt` has it, once there is one.
     """
     shape = stack.slice_shape(index)
-    if prompt.mask is not None:
-        return None, ObjectResult.from_mask(label, index, prompt.mask)
+    if (painted := prompt.mask) is not None:
+        return None, ObjectResult.from_mask(label, index, painted)
 
     extent = _extent(prompt, current)
     if extent is None:
