@@ -1,6 +1,6 @@
 """What the journal adds to a click, and how long a session takes to open.
 
-Run: ``python benchmarks/journal.py [FOLDER]``. The folder's disk decides: give one on the disk that matters.
+Run: ``python -m benchmarks.journal [FOLDER]``. The folder's disk decides: give one on the disk that matters.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Review order and correction on annotated stacks: how early errors are found, and what carrying a correction on costs.
 
-Run: ``python benchmarks/review.py ../shared/data/nuclei-3d ../shared/data/ct-thorax-abdomen-3mm [--json FILE]``.
+Run: ``python -m benchmarks.review ../shared/data/nuclei-3d ../shared/data/ct-thorax-abdomen-3mm [--json FILE]``.
 
 Review: a tight box for each object on its largest slice is propagated. The error of a mask is 1 − Dice with the truth
 (1 for a mask where there is nothing), or the pixels that are wrong. The table says how much of the total error lies in

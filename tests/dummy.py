@@ -39,6 +39,7 @@ class DummyBackend:
     """Draws what is bright, near to what it was told and to what it remembers."""
 
     batch = 4
+    weights = ""
 
     def __init__(self, name: str = "dummy", side: int = 24, pointers: bool = True, bias: float = 0.0) -> None:
         self.name, self.device = name, torch.device("cpu")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     Run = Callable[..., tuple[int, str, str]]
 
+_PACKAGED = Path(napari_medsam2.__file__).parent / "backend" / "weights"
 _MODULE = [sys.executable, "-m", "napari_medsam2.cli"]
 
 
@@ -218,6 +220,12 @@ def test_evaluate_prints_a_row_a_protocol_and_writes_them(run: Run, tmp_path: Pa
     assert written["rows"][0]["baselines"].keys() == {"box filled", "Otsu"}
     assert written["rows"][2]["baselines"].keys() == {"copied"}
     assert written["rows"][0]["dice"] > 0.9
+    # Which weights the figures are of: the package's, or a file.
+    assert written["sha256"] == json.loads((_PACKAGED / "compact.json").read_text())["sha256"]
+    (tmp_path / "own.safetensors").write_bytes(embedded := (_PACKAGED / "compact.safetensors").read_bytes())
+    options = ("--protocol", "click", "--weights", tmp_path / "own.safetensors", "--json", tmp_path / "own.json")
+    assert run("evaluate", tmp_path, *options)[0] == 0
+    assert json.loads((tmp_path / "own.json").read_text())["sha256"] == hashlib.sha256(embedded).hexdigest()
     code, _, err = run("evaluate", folder, "--protocol", "collection")
     assert code == 2
     assert "does not apply" in err

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,25 @@ def _write(path: Path, entries: Any, **changes: Any) -> Path:
     data = {"format": "napari-medsam2-prompts", "version": 1, "prompts": entries, **changes}
     path.write_text(json.dumps(data))
     return path
+
+
+@pytest.mark.parametrize("window", [(slice(0), slice(0)), (slice(3, 4), slice(7, 8)), (slice(None), slice(2, 13))])
+def test_a_painted_mask_comes_back_as_it_was_given(window: tuple[slice, slice]) -> None:
+    mask = np.zeros((11, 17), bool)
+    mask[window] = True
+    mask[window][1::2] = False
+    given = mask.copy()
+    prompt = replace(SlicePrompt(mask=mask), corrects=True)
+    mask[:] = True
+    assert prompt.mask is not None
+    np.testing.assert_array_equal(prompt.mask, given)
+    assert prompt.mask.dtype == bool
+    assert not prompt.empty
+    assert prompt.painted == SlicePrompt(mask=given).painted != SlicePrompt(mask=~given).painted
+    cleared = replace(prompt, mask=None)
+    assert cleared.mask is None
+    assert cleared.empty
+    assert cleared.corrects
 
 
 def test_a_file_with_every_kind_of_prompt(tmp_path: Path, stack: ImageStack) -> None:

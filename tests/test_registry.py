@@ -82,6 +82,11 @@ def test_a_persons_own_models(folders: Path) -> None:
         ("[[model]]\nname = 3\npath = 'a.pt'", "name must be text"),
         ("[[model]]\nname = 'a'\nurl = 'ftp://x.org/a.pt'", "https://"),
         ("[[model]]\nname = 'a'\nurl = 'https://x.org/'", "a file's name"),
+        ("[[model]]\nname = 'a'\nurl = 'https://x.org/..%2F..%2Fnotes.txt'", "a file's name"),
+        ("[[model]]\nname = 'a'\nurl = 'https://x.org/..%5Cnotes.txt'", "a file's name"),
+        ("[[model]]\nname = 'a'\nurl = 'https://x.org/a.pt%00'", "a file's name"),
+        ("[[model]]\nname = 'a'\nurl = 'https://x.org/..'", "a file's name"),
+        ("[[model]]\nname = 'a'\nurl = 'https://x.org/%2E?download=true'", "a file's name"),
         ("[[model]]\nname = 'a'\npath = 'a.pt'\nsha256 = 'abc'", "64 hexadecimal digits"),
         ("[[model]]\nname = 'a'\npath = 'a.pt'\nsize = '5'", "size must be a whole number"),
         ("[[model]]\nname = 'a'\npath = 'a.pt'\nsize = -5", "size must be the file's bytes"),
@@ -108,6 +113,18 @@ def test_an_unknown_name_is_guessed_at() -> None:
         load_backend("sam21-hiera-tiny", "cpu")
     with pytest.raises(InputError, match=r"unknown model 'resnet'; 'napari-medsam2 models' lists all"):
         load_backend("resnet", "cpu")
+
+
+def test_a_folder_here_does_not_hide_the_model_of_its_name(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folders)
+    for name in ("medsam2", "finetuned"):
+        (folders / name).mkdir()
+    with pytest.raises(InputError, match="run 'napari-medsam2 models get medsam2'"):
+        load_backend("medsam2", "cpu")
+    # Written as a folder, or of no model's name, it is meant itself.
+    for folder in ("./medsam2", str(folders / "medsam2"), "finetuned"):
+        with pytest.raises(InputError, match=r"config\.json"):
+            load_backend(folder, "cpu")
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:

@@ -425,6 +425,37 @@ def test_the_command_makes_every_phase_with_its_own_volumes_and_starts_from_the_
     assert len(seen) == 1, "only the last phase"
 
 
+def test_the_command_goes_on_with_the_same_material_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("data", "others"):
+        _case(tmp_path / name / "disc-00", len(name))
+    monkeypatch.setattr(command, "PHASES", (replace(_TINY, steps=1),))
+    monkeypatch.setattr(command, "_SLICES", 4)
+    monkeypatch.setattr(command, "_SIDE", 96)
+    data, out = tmp_path / "data", tmp_path / "out"
+    command.main(data, out, volumes=4, every=1)
+    assert "already finished" not in capsys.readouterr().out
+    command.main(data, out, volumes=4, every=1)
+    assert "already finished" in capsys.readouterr().out
+    weights = out / "compact.safetensors"
+    with pytest.raises(InputError, match=r"checkpoint-1.pt was trained with other images; give another output folder"):
+        command.main(tmp_path / "others", out, volumes=4, every=1)
+    with pytest.raises(InputError, match="other synthetic volumes"):
+        command.main(data, out, volumes=5, every=1)
+    with pytest.raises(InputError, match="other weights to start from"):
+        command.main(data, out, volumes=4, every=1, start=weights)
+    # A checkpoint of an earlier version, which does not say what it was trained on, is gone on from.
+    state = torch.load(out / "checkpoint-1.pt", weights_only=True)
+    del state["material"]
+    torch.save(state, out / "checkpoint-1.pt")
+    monkeypatch.setattr(command, "PHASES", (replace(_TINY, steps=2),))
+    command.main(data, out, volumes=4, every=1)
+    assert "already finished" not in capsys.readouterr().out
+    state = torch.load(out / "checkpoint-1.pt", weights_only=True)
+    assert state["step"] == 2
+
+
 def test_exported_weights_are_loaded_by_the_backend(
     material: tuple[list[AnnotatedImage], list[Path]], tmp_path: Path
 ) -> None:

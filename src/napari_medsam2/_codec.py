@@ -79,9 +79,9 @@ def _encode_prompt(value: SlicePrompt, blobs: list[Blob]) -> dict[str, Any]:
         row |= {"points": value.points.tolist(), "labels": value.labels.tolist()}
     if value.box is not None:
         row["box"] = [float(v) for v in value.box]
-    if value.mask is not None:
+    if (painted := value.mask) is not None:
         row["mask"] = len(blobs)
-        blobs.append(Blob.zlib(np.packbits(value.mask).tobytes()))
+        blobs.append(Blob.zlib(np.packbits(painted).tobytes()))
     return row
 
 

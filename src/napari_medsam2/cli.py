@@ -186,7 +186,7 @@ def evaluate(
     """Measure the model on annotated cases, beside baselines."""
     from napari_medsam2._files import write_text
     from napari_medsam2._progress import shown
-    from napari_medsam2.backend import load_backend
+    from napari_medsam2.backend import load_backend, published_sha256
     from napari_medsam2.evaluation import PROTOCOLS, Row, applies, find_cases, load_case, run_protocol
     from napari_medsam2.evaluation.report import LEGEND, format_row, header, to_json
 
@@ -202,6 +202,8 @@ def evaluate(
         # Finds out now whether it can be written.
         write_text(json_file, json.dumps(to_json([], **about)))
     backend = load_backend(model, device, weights, side=side, precision=precision)
+    # So that figures are not taken for those of other weights.
+    about["sha256"] = backend.weights or published_sha256(model)
     rows: list[Row] = []
     typer.echo(header())
     for case, name in planned:

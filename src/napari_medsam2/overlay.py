@@ -238,7 +238,7 @@ def _title(session: AnnotationSession, crop: tuple[int, int, int, int] | None) -
     counts = {
         ("box", "boxes"): sum(p.box is not None for p in prompts),
         ("click", "clicks"): sum(len(p.points) for p in prompts),
-        ("mask", "masks"): sum(p.mask is not None for p in prompts),
+        ("mask", "masks"): sum(p.painted is not None for p in prompts),
     }
     given = ", ".join(f"{n} {names[n != 1]}" for names, n in counts.items() if n)
     objects, slices = len(session.objects), len(session.stack)

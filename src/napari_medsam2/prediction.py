@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_medsam2.results import Read
     from napari_medsam2.stack import ImageStack
 
-__all__ = ["Prediction", "adopt", "place", "predict", "view_for", "view_of"]
+__all__ = ["Prediction", "adopt", "model_of", "place", "predict", "view_for", "view_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,13 +39,18 @@ class Prediction:
     corrected : bool
         Whether the prompt corrected a propagated mask.
     model : str
-        The backend's name; another one cannot read it.
+        See `model_of`; another one cannot read it.
     """
 
     view: View
     decoded: Decoded
     corrected: bool = False
     model: str = ""
+
+
+def model_of(backend: Backend) -> str:
+    """What tells a network from all others: its name and, for weights of one's own, the start of their SHA-256."""
+    return f"{backend.name} {backend.weights[:16]}".rstrip()
 
 
 def predict(
@@ -80,8 +85,8 @@ def predict(
         one changes it where the click is: such a mask conditions the bank as `adopt` has it, once there is one.
     """
     shape = stack.slice_shape(index)
-    if prompt.mask is not None:
-        return None, ObjectResult.from_mask(label, index, prompt.mask)
+    if (painted := prompt.mask) is not None:
+        return None, ObjectResult.from_mask(label, index, painted)
 
     extent = _extent(prompt, current)
     if extent is None:
@@ -98,7 +103,7 @@ def predict(
         if changed is not result:
             # What conditions the bank is the mask itself: the network's answer is not what is kept.
             return None, changed
-    return Prediction(view, decoded, prompt.corrects, backend.name), result
+    return Prediction(view, decoded, prompt.corrects, model_of(backend)), result
 
 
 def adopt(
@@ -113,7 +118,7 @@ def adopt(
     """Make of a mask ``(H, W)`` bool what conditions the memory bank, as if the model had drawn it."""
     view = view_for(stack.slice_shape(index), mask_box(mask), backend.views, whole)
     (embedding,) = cache.get(stack, backend, index, [view])
-    return Prediction(view, backend.adopt(embedding, view.cut_mask(mask)[None]), corrected, backend.name)
+    return Prediction(view, backend.adopt(embedding, view.cut_mask(mask)[None]), corrected, model_of(backend))
 
 
 def view_for(shape: tuple[int, int], box: Box | None, spec: ViewSpec, whole: bool) -> View:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medsam2._files import write_text
+from napari_medsam2._painted import Painted
 from napari_medsam2.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from napari_medsam2._painted import PackedMask
     from napari_medsam2.geometry import Box
     from napari_medsam2.results import ObjectResult
     from napari_medsam2.stack import ImageStack
@@ -48,7 +50,7 @@ def _no_labels() -> np.ndarray:
     return np.zeros(0, np.int64)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class SlicePrompt:
     """All prompts of one object on one slice, in slice coordinates.
 
@@ -61,7 +63,8 @@ class SlicePrompt:
     box : tuple of float, optional
         Edges ``(y0, x0, y1, x1)``.
     mask : ndarray, optional
-        ``(H, W)`` bool; taken as it is, it overrides the others.
+        ``(H, W)`` bool; taken as it is, it overrides the others. It is kept packed, and made anew when it is read:
+        of the thousand nuclei of a large slice each may have one.
     corrects : bool
         Whether the slice had a propagated mask when it was prompted.
     refines : bool
@@ -71,7 +74,7 @@ class SlicePrompt:
     points: np.ndarray = field(default_factory=_no_points)
     labels: np.ndarray = field(default_factory=_no_labels)
     box: Box | None = None
-    mask: np.ndarray | None = None
+    mask: Painted = Painted()  # noqa: RUF009 a descriptor, which keeps nothing itself
     corrects: bool = False
     refines: bool = False
 
@@ -85,13 +88,19 @@ class SlicePrompt:
             points=np.concatenate([self.points[stay], points]),
             labels=np.concatenate([self.labels[stay], labels]),
             mask=None,
-            refines=self.refines or self.mask is not None,
+            refines=self.refines or self.painted is not None,
         )
+
+    @property
+    def painted(self) -> PackedMask | None:
+        """The mask as it is kept; whether there is one is asked here, which costs nothing."""
+        found: PackedMask | None = self.__dict__["painted"]
+        return found
 
     @property
     def empty(self) -> bool:
         """Whether nothing was said."""
-        return not len(self.points) and self.box is None and self.mask is None
+        return not len(self.points) and self.box is None and self.painted is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,7 +206,7 @@ def only_cuts(prompt: SlicePrompt, current: ObjectResult | None) -> bool:
     InputError
         If it does and there is no mask so far.
     """
-    cuts = prompt.mask is None and prompt.box is None and not (prompt.labels == 1).any()
+    cuts = prompt.painted is None and prompt.box is None and not (prompt.labels == 1).any()
     if cuts and current is None:
         raise InputError("the first click on an object must be positive; negative ones then cut from its mask")
     return cuts
@@ -317,10 +326,11 @@ def save_prompts(path: str | Path, prompts: Iterable[Prompt]) -> None:
     for number, prompt in enumerate(prompts):
         entry: dict[str, Any] = {"object": prompt.label, "index": prompt.index}
         content = prompt.content
-        if content.mask is not None:
+        mask = content.mask
+        if mask is not None:
             name = f"{path.stem}-mask-{number}.tif"
             with atomic_path(path.parent / name) as temporary:
-                tifffile.imwrite(temporary, content.mask.astype(np.uint8), compression="zlib")
+                tifffile.imwrite(temporary, mask.astype(np.uint8), compression="zlib")
             entry["mask"] = name
         if content.box is not None:
             entry["box"] = list(content.box)

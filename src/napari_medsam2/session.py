@@ -245,8 +245,8 @@ class AnnotationSession(PropagatingSession):
         if content.empty:
             raise InputError("there is no prompt to ask for; clear_prompts takes prompts back")
         prompt = SlicePrompt(corrects=self._prompt(label, index).corrects)
-        if content.mask is not None:
-            prompt = replace(prompt, mask=check_mask(content.mask, shape))
+        if (painted := content.mask) is not None:
+            prompt = replace(prompt, mask=check_mask(painted, shape))
         else:
             box = None if content.box is None else check_box(content.box, shape)
             points, marks = prompt.points, prompt.labels
@@ -306,8 +306,8 @@ class AnnotationSession(PropagatingSession):
         with self.step(f"prompt on {self.noun} {prompt.index}"):
             if prompt.label not in self.objects:
                 self.add_object(label=prompt.label)
-            if content.mask is not None:
-                result = self.add_mask(prompt.label, prompt.index, content.mask)
+            if (painted := content.mask) is not None:
+                result = self.add_mask(prompt.label, prompt.index, painted)
             if content.box is not None:
                 result = self.add_box(prompt.label, prompt.index, content.box)
             if len(content.points):
@@ -378,7 +378,7 @@ class AnnotationSession(PropagatingSession):
 
     def _whole(self, prompt: SlicePrompt) -> bool:
         """Whether a collection's prompt says what to look for everywhere, rather than where one thing lies."""
-        return self.kind == "collection" and prompt.mask is not None
+        return self.kind == "collection" and prompt.painted is not None
 
     def _check(self, label: int, index: int) -> tuple[int, int]:
         self.check_writable()

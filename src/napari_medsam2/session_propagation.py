@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from napari_medsam2.correction import follow_up, reached_by
 from napari_medsam2.errors import InputError
 from napari_medsam2.plan import Direction, Plan, Propagation, Seed
+from napari_medsam2.prediction import model_of
 from napari_medsam2.propagation import run
 from napari_medsam2.results import ObjectResult, PackedResult, SliceResult
 from napari_medsam2.session_judged import JudgedSession
@@ -280,8 +281,14 @@ class PropagatingSession(JudgedSession):
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _conform(self, prediction: Prediction | None) -> Prediction | None:
-        """Make a prediction one of this backend: on its device; one of another model is of no use."""
-        if prediction is None or prediction.model != self.backend.name:
+        """Make a prediction one of this backend: on its device; one of another model or side is of no use."""
+        # The name first: unlike the rest it is known before the network is loaded.
+        if prediction is None or not prediction.model.startswith(self.backend.name):
+            return None
+        if prediction.model != model_of(self.backend):
+            return None
+        if prediction.view.side != self.backend.views.side:
+            # The same model, told to look at images at another size: its feature maps are of another size, too.
             return None
         decoded, device = prediction.decoded, self.backend.device
         if decoded.logits.device == device:

@@ -196,7 +196,8 @@ def weigh(value: Value | None) -> int:
     if isinstance(value, PackedResult):
         return 200 + len(value.data) + len(value.members)
     if isinstance(value, SlicePrompt):
-        return 200 + value.points.nbytes + value.labels.nbytes + (0 if value.mask is None else value.mask.nbytes)
+        painted = 0 if value.painted is None else len(value.painted.bits)
+        return 200 + value.points.nbytes + value.labels.nbytes + painted
     if isinstance(value, Prediction):
         tensors = (value.decoded.logits, value.decoded.iou, value.decoded.score, value.decoded.pointer)
         return 200 + sum(t.numel() * t.element_size() for t in tensors if t is not None)

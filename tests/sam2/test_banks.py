@@ -250,3 +250,15 @@ def test_a_session_runs_on_sam_2(sam2: Sam2Backend, policy: Policy, kind: Any) -
     }
     assert all(o.area and 0 < o.confidence <= 1 for r in found for o in r.objects)
     assert np.array_equal(session.slice_labels(3) == 1, painted)
+
+
+@pytest.mark.parametrize(("before", "after"), [(SIDE, 192), (192, SIDE)])
+def test_a_session_goes_on_at_another_side(small_config: Callable[..., Any], before: int, after: int) -> None:
+    array = np.random.default_rng(1).random((3, 60, 90), dtype=np.float32)
+    first, second = (Sam2Backend.from_config(small_config(side), seed=4) for side in (before, after))
+    session = AnnotationSession(ImageStack(array, axes="ZYX"), backend=first)
+    session.add_points(session.add_object(), 1, [(30, 40)], [1])
+    mask = session.slice_labels(1).copy()
+    session.use(second)
+    assert {r.index for r in session.propagate(patience=None, part=False)} == {0, 2}
+    assert np.array_equal(session.slice_labels(1), mask)

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from tests.sam2 import recorded
 from tests.sam2.cases import SIDE, values
 
+from napari_medsam2 import AnnotationSession, ImageStack
 from napari_medsam2.backend import load_backend, registry
 from napari_medsam2.backend._sam2_names import rename
 from napari_medsam2.backend.edgetam import EdgeTamBackend
@@ -181,6 +182,31 @@ def test_an_entry_is_loaded_with_its_own_side_and_checked(
         load_backend("large", "cpu")
     with pytest.raises(InputError, match=r"kind 'edgetam', not 'sam2'"):
         load_backend("mistaken", "cpu")
+
+
+def test_weights_of_ones_own_are_told_from_the_others_of_their_name(
+    states: dict[str, State], write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAPARI_MEDSAM2_CONFIG", str(tmp_path))
+    monkeypatch.setenv("NAPARI_MEDSAM2_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "models.toml").write_text("[[model]]\nname = 'tiny'\nurl = 'https://x.org/tiny.pt'\ninput_size = 256\n")
+    (tmp_path / "cache" / "tiny").mkdir(parents=True)
+    write({"model": states["sam2.1"]}, "cache/tiny/tiny.pt")
+    tuned = write({"model": {k: v * 1.01 for k, v in states["sam2.1"].items()}}, "tuned.pt")
+    named, own = load_backend("tiny", "cpu"), load_backend("tiny", "cpu", tuned)
+    assert named.name == own.name == "tiny"
+    assert not named.weights, "sessions that were saved before keep their predictions"
+
+    array = np.random.default_rng(1).random((3, 60, 90), dtype=np.float32)
+    for first, second in ((named, own), (own, named)):
+        session = AnnotationSession(ImageStack(array, axes="ZYX"), backend=first)
+        session.add_points(session.add_object(), 1, [(30, 40)], [1])
+        session.use(second)
+        assert session.plan().seeds[1][1].prediction is None, "object pointers of another network"
+        session.use(first)
+        assert session.plan().seeds[1][1].prediction is not None
+    session.use(load_backend("tiny", "cpu", tuned))
+    assert session.plan().seeds[1][1].prediction is not None
 
 
 @pytest.mark.parametrize("source", ["sam2.1", "edgetam"])

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import tifffile
+from tests.dummy import DummyBackend
 from tests.widgets.docking import settle
 from tests.widgets.driving import click, drag, key, wait_until
 from tests.widgets.test_dock import SIDE, TOP, begin, dock, is_square, notes, world
 
+from napari_medsam2 import AnnotationSession, ImageStack
 from napari_medsam2.errors import InputError
-from napari_medsam2.importing import LabelFile
+from napari_medsam2.importing import LabelFile, as_changes
 from napari_medsam2.widgets.takeover import begin as take
-from napari_medsam2.widgets.takeover import candidates, numbered
+from napari_medsam2.widgets.takeover import candidates, numbered, take_over
 
 if TYPE_CHECKING:
     from napari_medsam2.widgets.annotation import Annotation
@@ -102,6 +105,39 @@ def test_the_shown_slice_s_masks_become_prompts(dock: MedSam2Dock) -> None:
     key(viewer, "G")
     settle(annotation)
     assert is_square(annotation.session.slice_labels(8) == 2, 2)
+
+
+def test_many_small_prompts_of_a_large_slice_take_little_memory(tmp_path: Path) -> None:
+    drawn = np.zeros((2048, 2048), np.uint16)
+    for number in range(300):
+        top, left = 100 * (number // 20), 100 * (number % 20)
+        drawn[top : top + 30, left : left + 30] = number + 1
+    stack = ImageStack(np.zeros((1, 2048, 2048), np.uint8), "ZYX", window=(0, 255))
+    changes = as_changes(LabelFile("nuclei", lambda _: drawn, 1, {}))
+    session = AnnotationSession(stack, backend=DummyBackend())
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        take_over(session, changes, "prompts", "import")
+        after, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(session.prompts) == 300
+    # 4 MiB each, were they kept whole: 1.2 GB.
+    assert after - before < 20e6
+    assert most - before < 100e6
+    session.save_as(tmp_path / "s")
+    session.close()
+    with AnnotationSession.open(tmp_path / "s", backend=DummyBackend(), stack=stack) as again:
+        for label in (1, 300):
+            mask = again.prompts[label, 0].mask
+            assert mask is not None
+            np.testing.assert_array_equal(mask, drawn == label)
+        assert len(again.prompts) == 300
+        again.undo()
+        assert not again.prompts
+        again.redo()
+        np.testing.assert_array_equal(again.labels()[0], drawn)
 
 
 def test_a_file_s_objects_get_free_numbers_beside_those_that_are_there(dock: MedSam2Dock, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from napari_medsam2.backend.protocol import Backend
     from napari_medsam2.backend.registry import ModelEntry
+    from napari_medsam2.backend.sam2 import Sam2Backend
 
-__all__ = ["MODELS", "choose_device", "load_backend"]
+__all__ = ["MODELS", "choose_device", "load_backend", "published_sha256"]
 
 MODELS = {"compact": "embedded, 4.3 M parameters, at once and offline; see docs/model.md for what it can and cannot do"}
 """What ``load_backend`` knows by name."""
@@ -68,7 +69,8 @@ def load_backend(
     model : str
         ``"compact"``, the embedded network; the name of a published model or of one of your own
         (`registry.entries`, ``napari-medsam2 models``); a file of SAM 2 weights; or a folder with a SAM 2 video
-        model in transformers' format (``config.json`` and ``model.safetensors``).
+        model in transformers' format (``config.json`` and ``model.safetensors``). A folder that has a model's name
+        is meant where it is written with a separator, as ``"./medsam2"``.
     device : str
         ``"auto"`` (CUDA, else Apple's MPS, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     weights : str or Path, optional
@@ -98,16 +100,61 @@ def load_backend(
             raise InputError("side, precision and compiled are settings of SAM 2 models; the model 'compact' has none")
         from napari_medsam2.backend.compact import CompactBackend
 
-        return CompactBackend.load(weights, chosen)
-    one, path = None, Path(model).expanduser()
-    # A file or folder is told from a name by its suffix or by what separates folders.
-    if not (path.is_dir() or path.suffix in SUFFIXES or len(path.parts) > 1):
+        compact = CompactBackend.load(weights, chosen)
+        compact.weights = "" if weights is None else _sha256(Path(weights))
+        return compact
+    one, path = _named(model), Path(model).expanduser()
+    if one is not None and weights is None:
         from napari_medsam2.backend.download import locate
-        from napari_medsam2.backend.registry import entry
 
-        one = entry(model)
-        path = locate(one) if weights is None else path
-    return _from_path(path if weights is None else Path(weights), chosen, model, side, precision, compiled, one)
+        path = locate(one)
+    path = path if weights is None else Path(weights)
+    backend = _from_path(path, chosen, model, side, precision, compiled, one)
+    if one is None or one.path is not None or weights is not None:
+        backend.weights = _sha256(path)
+    return backend
+
+
+def published_sha256(model: str) -> str | None:
+    """The SHA-256 of the weights that a model's name always stands for, once they are here; None for one's own.
+
+    Raises
+    ------
+    InputError
+        If there is no model of that name.
+    """
+    if model == "compact":
+        from napari_medsam2.backend.compact import pinned_sha256
+
+        return pinned_sha256()
+    one = _named(model)
+    if one is None or one.path is not None:
+        return None
+    from napari_medsam2.backend.download import pinned
+
+    return pinned(one)
+
+
+def _sha256(path: Path) -> str:
+    """Of a file of weights, or of that in a folder."""
+    import hashlib
+
+    with (path / "model.safetensors" if path.is_dir() else path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _named(model: str) -> ModelEntry | None:
+    """The entry that is meant; None where a file or a folder is, told by its suffix or by what separates folders."""
+    path = Path(model).expanduser()
+    # Not the path's parts alone: "./" is none of them.
+    if path.suffix in SUFFIXES or len(path.parts) > 1 or any(mark in model for mark in ("/", os.sep)):
+        return None
+    from napari_medsam2.backend.registry import entries, entry
+
+    # A folder that happens to have a model's name, such as a clone of its code, must not hide the model.
+    if path.is_dir() and all(known.name != model for known in entries()):
+        return None
+    return entry(model)
 
 
 def _from_path(
@@ -118,7 +165,7 @@ def _from_path(
     precision: str,
     compiled: bool,
     entry: ModelEntry | None = None,
-) -> Backend:
+) -> Sam2Backend:
     from napari_medsam2.backend.sam2 import Sam2Backend
 
     if path.is_dir():

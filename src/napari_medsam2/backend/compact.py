@@ -84,6 +84,7 @@ class CompactBackend:
 
     name = "compact"
     batch = 16
+    weights = ""
 
     def __init__(self, network: CompactNetwork, device: torch.device | str = "cpu", side: int = 256) -> None:
         self.device = torch.device(device)
@@ -100,7 +101,7 @@ class CompactBackend:
             If the file is missing, damaged, changed or of another network.
         """
         path = _WEIGHTS if weights is None else Path(weights)
-        state = widen_judge(_read(path, _pinned() if weights is None else None))
+        state = widen_judge(_read(path, pinned_sha256() if weights is None else None))
         network = CompactNetwork()
         own = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
         missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -221,7 +222,8 @@ def _own(embedding: Embedding) -> CompactEmbedding:
     return embedding
 
 
-def _pinned() -> str | None:
+def pinned_sha256() -> str | None:
+    """The SHA-256 of the embedded weights, as the package has it."""
     for line in _SUMS.read_text().splitlines() if _SUMS.exists() else []:
         digest, _, name = line.partition("  ")
         if name == _WEIGHTS.name:

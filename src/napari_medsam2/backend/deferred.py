@@ -57,6 +57,11 @@ class DeferredBackend:
         return self._name if self._loaded is None else self._loaded.name
 
     @property
+    def weights(self) -> str:
+        """The SHA-256 of a person's own weights, or nothing."""
+        return self.get().weights
+
+    @property
     def device(self) -> torch.device:
         """Where its tensors live."""
         return self.get().device

@@ -169,6 +169,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def weights(self) -> str:
+        """SHA-256 of a person's own weights; empty for those that the name always stands for."""
+        ...
+
+    @property
     def device(self) -> torch.device:
         """Where its tensors live."""
         ...

@@ -27,6 +27,7 @@ CONFIG_VARIABLE = "NAPARI_MEDSAM2_CONFIG"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _HASH = re.compile(r"[0-9a-f]{64}")
+_FILE = re.compile(r"(?!\.{1,2}$)[^/\\\0]+")
 _NOMINAL = {"tiny": 156, "small": 184, "base-plus": 324, "large": 898, "edge": 56}
 _SIDES = range(128, 2049, 32)
 
@@ -78,7 +79,7 @@ class ModelEntry:
         """The file's name, as published."""
         if self.path is not None:
             return self.path.name
-        return unquote(urlsplit(self.url).path.rpartition("/")[2])
+        return _last_part(self.url)
 
     @property
     def size_text(self) -> str:
@@ -87,6 +88,10 @@ class ModelEntry:
             return f"{self.size / 1e6:.0f} MB"
         nominal = _NOMINAL.get(self.variant or "")
         return "unknown" if nominal is None else f"about {nominal} MB"
+
+
+def _last_part(url: str) -> str:
+    return unquote(urlsplit(url).path.rpartition("/")[2])
 
 
 def _meta(version: str, folder: str, variant: Variant, file: str, size: int, sha256: str) -> ModelEntry:
@@ -302,7 +307,8 @@ def _parse(table: dict[str, Any], folder: Path) -> ModelEntry:
         raise InputError(f"name must be small letters, digits, '.', '_' and '-', not {name!r}")
     if bool(url) == ("path" in table):
         raise InputError(f"{name!r} needs either a url or a path")
-    if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).path.rpartition("/")[2]):
+    # Separators may be written as %2F or %5C: what is downloaded must lie in the model's own folder, on every system.
+    if url and (urlsplit(url).scheme not in ("http", "https") or not _FILE.fullmatch(_last_part(url))):
         raise InputError(f"the url must begin with https:// and end with a file's name, not be {url!r}")
     sha256 = table.get("sha256", "").lower() or None
     if sha256 is not None and not _HASH.fullmatch(sha256):

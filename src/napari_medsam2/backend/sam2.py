@@ -111,7 +111,7 @@ class Sam2Backend:
     """
 
     batch = 8
-
+    weights = ""
     memory_dtype = torch.bfloat16
     """What memories are rounded to, as Meta's predictor does."""
 

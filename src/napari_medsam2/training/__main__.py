@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_medsam2.errors import InputError
-from napari_medsam2.training.pool import load_images, synthetic_pool
-from napari_medsam2.training.trainer import PHASES, Trainer, export_weights
+from napari_medsam2.training.pool import fingerprint, load_images, synthetic_pool
+from napari_medsam2.training.trainer import PHASES, Trainer, check_material, export_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,9 +48,22 @@ def main(
     output.mkdir(parents=True, exist_ok=True)
     weights = None if start is None else _weights(start)
     images = load_images(data)
+    material = {
+        "images": fingerprint(images),
+        # The seed is the recipe's.
+        "synthetic volumes": str(volumes),
+        "weights to start from": "" if start is None else hashlib.sha256(start.read_bytes()).hexdigest(),
+    }
     last = len(PHASES)
+    first = 1 if start is None else last
+    checkpoints = {number: output / f"checkpoint-{number}.pt" for number in range(first, last + 1)}
+    # All of them now: the last phase's would be looked at after hours of the first ones.
+    for path in checkpoints.values():
+        if path.exists():
+            check_material(path, material)
+    trained = False
     for number, recipe in enumerate(PHASES, 1):
-        if weights is not None and start is not None and number < last:
+        if number not in checkpoints:
             continue
         chosen = replace(recipe, seed=recipe.seed + seed)
         if number == last and steps is not None:
@@ -63,9 +77,11 @@ def main(
             chosen.bodies,
             lambda done, of: _say(f"drawn {done} of {of} volumes") if done % 100 == 0 else None,
         )
-        trainer = Trainer(chosen, images, files, None if weights is not None else _imagenet(), weights)
-        _train(trainer, output, output / f"checkpoint-{number}.pt", every, number)
+        trainer = Trainer(chosen, images, files, None if weights is not None else _imagenet(), weights, material)
+        trained |= _train(trainer, output, checkpoints[number], every, number)
         weights = trainer.average
+    if not trained:
+        _say(f"already finished: {output} holds every step; give another output folder to train anew")
 
 
 def _say(line: str) -> None:
@@ -73,7 +89,8 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _train(trainer: Trainer, output: Path, checkpoint: Path, every: int, phase: int) -> None:
+def _train(trainer: Trainer, output: Path, checkpoint: Path, every: int, phase: int) -> bool:
+    """Make the steps that are left; return whether there were any."""
     if checkpoint.exists():
         trainer.load(checkpoint)
     steps = trainer.recipe.steps
@@ -94,6 +111,7 @@ def _train(trainer: Trainer, output: Path, checkpoint: Path, every: int, phase: 
         if trainer.step % every == 0 or trainer.step == steps:
             trainer.save(checkpoint)
             export_weights(trainer, output / "compact.safetensors")
+    return trainer.step > first
 
 
 def _weights(path: Path) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from napari_medsam2.errors import InputError
 from napari_medsam2.training.synthetic import BODIES, SyntheticVolume, synthesize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
 _DRAWING = 2
@@ -35,7 +35,7 @@ _HELD_OUT = {
 }
 """SHA-256 of the pixels of images that are left out, wherever they lie."""
 
-__all__ = ["AnnotatedImage", "load_images", "synthetic_pool"]
+__all__ = ["AnnotatedImage", "fingerprint", "load_images", "synthetic_pool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,14 @@ def load_images(folder: Path) -> list[AnnotatedImage]:
     if not out:
         raise InputError(f"no training case (a folder with a case.json) in {folder}; give the folder that holds them")
     return out
+
+
+def fingerprint(images: Sequence[AnnotatedImage]) -> str:
+    """Return a SHA-256 that tells these images, and their objects, from others; in hexadecimal."""
+    total = hashlib.sha256()
+    for one in images:
+        total.update(f"{one.group} {one.labels.shape} {_digest(one.image.numpy())} {_digest(one.labels)}\n".encode())
+    return total.hexdigest()
 
 
 def _digest(image: np.ndarray) -> str:

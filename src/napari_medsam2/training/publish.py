@@ -40,7 +40,7 @@ def card(data: bytes, log: str, evaluation: dict[str, Any], remark: str) -> dict
     Raises
     ------
     InputError
-        If the log ends at another step than the weights were written at.
+        If the log ends at another step than the weights were written at, or the evaluation is of other weights.
     """
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])["__metadata__"]
@@ -48,9 +48,13 @@ def card(data: bytes, log: str, evaluation: dict[str, Any], remark: str) -> dict
     phases = {row["phase"]: row for row in map(json.loads, log.strip().splitlines())}
     if not phases or phases[max(phases)]["step"] != int(header["step"]):
         raise InputError("the log does not end where the weights were written; give the folder of a finished training")
+    digest, measured = hashlib.sha256(data).hexdigest(), evaluation.get("sha256")
+    if measured != digest:
+        of = f"is of other weights (SHA-256 {measured})" if measured else "does not say which weights it is of"
+        raise InputError(f"the evaluation {of}; run 'napari-medsam2 evaluate --weights' on these, with --json, again")
     return {
         "name": "compact",
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": digest,
         "bytes": len(data),
         "licence": "Apache-2.0",
         "data": _DATA,

@@ -23,12 +23,12 @@ from napari_medsam2.training.steps import collection_exercise, prompt_exercise, 
 from napari_medsam2.training.synthetic import BODIES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from napari_medsam2.training.pool import AnnotatedImage
 
-__all__ = ["PHASES", "Recipe", "Trainer", "export_weights"]
+__all__ = ["PHASES", "Recipe", "Trainer", "check_material", "export_weights"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,8 @@ class Trainer:
         EfficientNet-Lite0 weights to start the encoder from; random where not given.
     weights : dict, optional
         Weights of this network to start from, such as an earlier phase's.
+    material : mapping, optional
+        What it is trained on and started from, see `check_material`; checkpoints of other material are refused.
     """
 
     def __init__(
@@ -104,7 +106,9 @@ class Trainer:
         volumes: Sequence[Path],
         imagenet: dict[str, torch.Tensor] | None = None,
         weights: dict[str, torch.Tensor] | None = None,
+        material: Mapping[str, str] | None = None,
     ) -> None:
+        self._material = dict(material or {})
         torch.manual_seed(recipe.seed)
         self.recipe, self.step, self.seconds = recipe, 0, 0.0
         self._images, self._volumes, self._workers = images, volumes, Workers()
@@ -196,6 +200,7 @@ class Trainer:
         """Write the whole state, atomically."""
         state = {
             "recipe": asdict(self.recipe),
+            "material": self._material,
             "step": self.step,
             "seconds": self.seconds,
             "network": self.network.state_dict(),
@@ -211,12 +216,10 @@ class Trainer:
         Raises
         ------
         InputError
-            If the file is of another recipe or cannot be read.
+            If the file is of another recipe or other material, or cannot be read.
         """
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise InputError(f"cannot resume from {path}: it is damaged ({error}); delete it to start anew") from error
+        state = _read(path)
+        _check(path, state, self._material)
         if state["recipe"] != asdict(self.recipe) and not self._same_so_far(state["recipe"], state["step"]):
             raise InputError(f"{path} was trained with another recipe; give another output folder or delete it")
         self.network.load_state_dict(state["network"])
@@ -230,6 +233,40 @@ class Trainer:
         falls = [r["steps"] * (1 - r["final_share"]) for r in (own, other)]
         alike = {k: v for k, v in own.items() if k not in ends} == {k: v for k, v in other.items() if k not in ends}
         return bool(alike and step <= min(falls))
+
+
+def check_material(path: Path, material: Mapping[str, str]) -> None:
+    """Refuse a checkpoint that was made of something else.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint.
+    material : mapping
+        What must be the same, by what a person calls it (``"images"``), with what tells it from others: a digest.
+        What a checkpoint does not say, as those of earlier versions, may be anything.
+
+    Raises
+    ------
+    InputError
+        If the file is of other material or cannot be read.
+    """
+    _check(path, _read(path), material)
+
+
+def _check(path: Path, state: dict[str, Any], material: Mapping[str, str]) -> None:
+    known = state.get("material", {})
+    for what, value in material.items():
+        if known.get(what, value) != value:
+            raise InputError(f"{path} was trained with other {what}; give another output folder or delete it")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"cannot resume from {path}: it is damaged ({error}); delete it to start anew") from error
+    return state
 
 
 def export_weights(trainer: Trainer, path: Path) -> None:

@@ -75,7 +75,7 @@ class Guess:
             and mine.before is question.before
             and self._known is known
             and mine.prompt.box == question.prompt.box
-            and mine.prompt.mask is question.prompt.mask
+            and mine.prompt.painted == question.prompt.painted
             and np.array_equal(mine.prompt.points, question.prompt.points)
             and np.array_equal(mine.prompt.labels, question.prompt.labels)
         )

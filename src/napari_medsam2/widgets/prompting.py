@@ -199,7 +199,7 @@ class Prompting:
             if known is None or not (known.mask & inside).any():
                 raise InputError("there is nothing to cut out; draw over the object's mask, or without Ctrl around it")
             inside = known.mask & ~inside
-        elif known is not None and said is not None and said.mask is not None:
+        elif known is not None and said is not None and said.painted is not None:
             inside = known.mask | inside
         self.paint({index: {label: inside}})
 

@@ -170,7 +170,9 @@ def take_over(session: AnnotationSession, changes: Changes, use: Use, name: str)
             return
         session.edit(name, objects=objects)
         for index in changes.results.indices():
-            session.paint(index, {one.label: one.mask for one in changes.results.on(index)})
+            # One at a time: together a large slice's masks do not fit into memory.
+            for one in changes.results.on(index):
+                session.paint(index, {one.label: one.mask})
 
 
 def begin(annotation: Annotation, source: Labels | Path, use: Use) -> None:
