@@ -172,7 +172,7 @@ def test_work_is_saved_though_its_image_was_removed_meanwhile(
     said: list[str] = []
     dock.bench.events.said.connect(said.append)
     viewer.layers.remove(annotation.image)
-    assert len(viewer.layers) == 0
+    wait_until(lambda: not viewer.layers)
     # Another image is begun before the first one was read.
     viewer.add_image(np.zeros((3, 40, 48), np.uint8), name="next", contrast_limits=(0, 255))
     after = begin(dock)
