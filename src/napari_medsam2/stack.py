@@ -258,7 +258,7 @@ class ImageStack:
         """Return the groups of slices through which a mask can be followed from neighbour to neighbour.
 
         All slices of a ``ZYX`` or ``TYX`` stack or a collection are one run. With more leading axes the mask is
-        followed along depth if there is one, else along time: a ``TZYX`` stack has one run for each time point.
+        followed along depth, or along time where depth is one slice: a deep ``TZYX`` has one run for each time point.
         """
         return runs(self.axes, self._layout.lead)
 
