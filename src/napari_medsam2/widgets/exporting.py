@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_medsam2.widgets.persist import recognise
 from napari_medsam2.widgets.views_file import source_of
 
 if TYPE_CHECKING:
@@ -32,4 +33,11 @@ def exporting(annotation: Annotation, path: Path, form: str) -> Callable[[], Non
     frozen, source = annotation.session.frozen(), source_of(annotation.image)
     # A layer's file is not to be lost, whether or not it still holds what the layer shows.
     sources = [*annotation.session.sources, *([] if source is None else [source])]
-    return lambda: export_labels(path, frozen, form, sources)
+
+    def write() -> None:
+        if form == "nifti" and source is not None and source.name.lower().endswith((".nii", ".nii.gz")):
+            # Labels lie where the image lies, even if its file has not been looked at for the session's folder yet.
+            recognise(frozen.stack, source)
+        export_labels(path, frozen, form, sources)
+
+    return write
