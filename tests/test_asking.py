@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from tests.dummy import DummyBackend
+from tests.dummy import DummyBackend, squares
 from tests.test_correction import first_pass, long_stack
 
-from napari_medsam2 import AnnotationSession, InputError
+from napari_medsam2 import AnnotationSession, ImageStack, InputError
 from napari_medsam2.prompts import SlicePrompt
 from napari_medsam2.propagation import run
 
@@ -188,6 +188,19 @@ def test_the_only_memory_cannot_be_lost(session: AnnotationSession) -> None:
     session.add_box(1, 5, BOX)
     session.drop_memory(1, 5)
     assert len(list(session.propagate())) == 39
+
+
+def test_the_only_memory_of_a_time_point_cannot_be_lost() -> None:
+    film = np.stack([squares(4), squares(4)])
+    session = AnnotationSession(ImageStack(film, "TZYX", window=(0, 255)), backend=DummyBackend())
+    session.add_object()
+    for index in (1, 5):
+        session.add_mask(1, index, squares(4)[1] > 100)
+    session.drop_memory(1, 1)
+    assert sorted(result.index for result in session.propagate()) == [0, 2, 3, 4, 6, 7]
+    reads = {index: {one.index for one in session.results.get(1, index).read} for index in (2, 6)}  # type: ignore[union-attr]
+    assert 1 in reads[2]
+    assert 5 in reads[6]
 
 
 def test_a_wish_needs_a_mask(session: AnnotationSession) -> None:

@@ -62,6 +62,8 @@ def _column() -> tuple[np.ndarray, np.ndarray]:
 def _carried(backend: Backend, axes: str = "ZYX") -> tuple[AnnotationSession, int, np.ndarray, int]:
     """Carry the first ball's mask on: the session, the object, what is the first ball, the last slice that was seen."""
     image, labels = _column()
+    if axes == "TZYX":
+        image = image[:, None]
     session = AnnotationSession(ImageStack(image, axes), backend=backend)
     label = session.add_object()
     session.add_mask(label, 9, labels[9] == 1)
@@ -101,8 +103,9 @@ def test_what_a_person_prompted_further_on_is_one_object(backend: Backend) -> No
     assert all(found[z].any() for z in range(9, 23))
 
 
-def test_along_time_nothing_is_parted() -> None:
-    session, label, _, _ = _carried(DummyBackend(side=80), "TYX")
+@pytest.mark.parametrize("axes", ["TYX", "TZYX"])
+def test_along_time_nothing_is_parted(axes: str) -> None:
+    session, label, _, _ = _carried(DummyBackend(side=80), axes)
     assert (np.asarray(session.labels()) == label)[22].any()
 
 

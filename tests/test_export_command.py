@@ -2,9 +2,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, get_args
 
+import nibabel as untyped
 import numpy as np
 import pytest
 import tifffile
+import zarr
+from PIL import Image
+from tests.dummy import DummyBackend, squares
 
 from napari_medsam2 import AnnotationSession, ImageStack, InputError
 from napari_medsam2.cli import Exportable, main
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_medsam2.backend.protocol import Backend
+
+
+nib: Any = untyped
 
 
 @pytest.fixture
@@ -73,6 +80,79 @@ def test_what_is_wrong_is_said_in_one_line(
     said = capsys.readouterr().err
     assert complaint in said
     assert said.count("\n") == 1
+
+
+def _pictures(folder: Path) -> Path:
+    folder.mkdir()
+    for number, picture in enumerate(squares(3)):
+        Image.fromarray(picture).save(folder / f"cell {number}.png")
+    return folder
+
+
+def _zarr(folder: Path) -> Path:
+    zarr.create_group(str(folder)).create_array("0", data=squares(3))
+    return folder
+
+
+def _write_image(folder: Path, name: str) -> str:
+    """Write an image of three slices; returns its path or pattern."""
+    place = folder / name
+    if name == "pictures":
+        return str(_pictures(place))
+    if name == "some/*.png":
+        return str(_pictures(folder / "some") / "*.png")
+    if name.endswith(".zarr"):
+        return str(_zarr(place))
+    if name.endswith(".nii.gz"):
+        nib.save(nib.Nifti1Image(squares(3).T, np.eye(4)), place)
+    else:
+        tifffile.imwrite(place, squares(3), photometric="minisblack", metadata={"axes": "ZYX"})
+    return str(place)
+
+
+_OVER = [
+    ("ct.nii.gz", "ct.nii.gz", "nifti"),
+    ("stack.tif", "stack.tif", "tiff"),
+    ("stack.tif", "other/../stack.tif", "csv"),
+    ("pictures", "pictures", "png"),
+    ("pictures", "pictures/cell 1.png", "csv"),
+    ("some/*.png", "some", "png"),
+    ("cells.zarr", "cells.zarr", "ome-zarr"),
+    ("cells.zarr", "cells.zarr/zarr.json", "coco"),
+]
+
+
+@pytest.mark.parametrize("embed", [False, True])
+@pytest.mark.parametrize(("image", "output", "form"), _OVER)
+def test_the_annotated_image_is_never_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], image: str, output: str, form: str, embed: bool
+) -> None:
+    (tmp_path / "other").mkdir()
+    stack = ImageStack.open(_write_image(tmp_path, image))
+    with AnnotationSession.create(tmp_path / "session", stack, backend=DummyBackend(), embed=embed) as session:
+        session.add_object("one")
+        session.add_mask(1, 1, squares(3)[1] > 100)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert _run("export", tmp_path / "session", "--output", tmp_path / output, "--format", form) == 2
+    said = capsys.readouterr().err
+    assert "is the image that is annotated" in said
+    assert said.count("\n") == 1
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_labels_go_beside_the_image_and_into_its_zarr(tmp_path: Path) -> None:
+    for image, output, form in [
+        ("ct.nii.gz", "ct labels.nii.gz", "nifti"),
+        ("pictures", "labels", "png"),
+        ("pictures", "pictures/labels", "png"),
+        ("cells.zarr", "cells.zarr/labels.zarr", "ome-zarr"),
+    ]:
+        folder = tmp_path / output.replace("/", " ")
+        folder.mkdir()
+        stack = ImageStack.open(_write_image(folder, image))
+        AnnotationSession.create(folder / "session", stack, backend=DummyBackend()).close()
+        assert _run("export", folder / "session", "--output", folder / output, "--format", form) == 0
+        assert (folder / output).exists()
 
 
 def test_the_command_offers_every_format() -> None:

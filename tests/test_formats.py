@@ -273,6 +273,48 @@ def test_nifti_lies_where_its_image_lies(tmp_path: Path, backend: Backend) -> No
     assert np.asarray(again.dataobj)[tuple(voxel)] == session.slice_labels(2)[7, 7] != 0
 
 
+@pytest.mark.parametrize("axes", ["ZYX", "ZXY", "YZX", "YXZ", "XZY", "XYZ", "TYX", "TXY"])
+@pytest.mark.parametrize("file", [True, False])
+def test_nifti_lies_where_its_image_lies_in_any_order_of_axes(
+    tmp_path: Path, backend: Backend, axes: str, file: bool
+) -> None:
+    affine = _oblique()
+    data = np.zeros((9, 10, 11), np.int16)
+    data[2, 3, 0] = data[2, 4, 0] = data[7, 5, 0] = 50
+    if axes[0] != "T":
+        data[5, 6, 7] = 50
+    source = nib.Nifti1Image(data, affine)
+    source.header.set_xyzt_units("micron", "sec")
+    nib.save(source, tmp_path / "image.nii.gz")
+    stack = ImageStack.open(tmp_path / "image.nii.gz", axes=axes)
+    # Along each axis of the array there lie the distances that lay there.
+    sizes = dict(zip(axes.lower(), (2.5, 0.8, 0.7), strict=True))
+    assert stack.spacing == pytest.approx({**{a: sizes[a] for a in sizes if a in "zyx"}, "unit": "um"})
+    session = AnnotationSession.create(tmp_path / "s", stack, backend=backend, embed=not file)
+    session.add_object()
+    for index in range(len(stack)):
+        if (found := stack.raw(index) > 0).any():
+            session.results.put(ObjectResult.from_mask(1, index, found))
+    write_nifti(tmp_path / "labels.nii.gz", session)
+    labels: Any = nib.load(tmp_path / "labels.nii.gz")
+    assert labels.header.get_xyzt_units()[0] == "micron"
+    marked = np.argwhere(np.asarray(labels.dataobj))[:, :3]
+    world = nib.affines.apply_affine(labels.affine, marked)
+    expected = nib.affines.apply_affine(nib.load(tmp_path / "image.nii.gz").affine, np.argwhere(data))
+    np.testing.assert_allclose(sorted(world.tolist()), sorted(expected.tolist()), atol=1e-4)
+    for code in ("sform_code", "qform_code"):
+        assert labels.header[code] == source.header[code]
+
+
+def test_times_in_place_of_space_have_no_place_in_nifti(tmp_path: Path, backend: Backend) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((9, 10, 4, 3), np.int16), _oblique()), tmp_path / "image.nii")
+    stack = ImageStack.open(tmp_path / "image.nii", axes="ZTYX")
+    assert stack.affine is None
+    assert stack.spacing == pytest.approx({"y": 0.8, "x": 0.7, "unit": "pixel"})
+    with pytest.raises(InputError, match="opened as ZTYX, with times or channels in place of space"):
+        write_nifti(tmp_path / "labels.nii", AnnotationSession(stack, backend=backend))
+
+
 def test_nifti_through_time_and_with_large_labels(tmp_path: Path, backend: Backend) -> None:
     session = _filled(backend, ImageStack(np.zeros((2, 3, 30, 41), np.uint8), "ZTYX"))
     session.add_object(label=2**31 - 1)

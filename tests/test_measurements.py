@@ -107,6 +107,18 @@ def test_time_points_are_measured_on_their_own(tmp_path: Path, backend: Backend)
             assert row["unit"] == "pixel"
 
 
+def test_the_frames_of_a_film_are_no_depth(tmp_path: Path, backend: Backend) -> None:
+    labels = _labels((3, 30, 30))
+    stack = ImageStack(np.zeros((3, 1, 30, 30), np.uint8), "TZYX", spacing=_SPACING)
+    write_measurements(tmp_path / "a.csv", _session(backend, stack, labels))
+    rows = _rows(tmp_path / "a.csv")
+    assert [(row["time"], row["object"]) for row in rows] == [(t, o) for t in "012" for o in ("7", "70000")]
+    for row in rows:
+        mask = labels[int(row["time"])] == int(row["object"])
+        assert float(row["volume"]) == pytest.approx(mask.sum() * 2.5 * 0.4 * 0.3)
+        assert float(row["centroid_z"]) == 0
+
+
 def test_pictures_and_colours(tmp_path: Path, backend: Backend) -> None:
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 255, (30, 30, 3), np.uint8), rng.integers(0, 255, (20, 40), np.uint8)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import nibabel as untyped
 import numpy as np
 import pytest
 import torch
@@ -13,10 +14,13 @@ from napari_medsam2 import AnnotationSession, ImageStack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from tests.conftest import Balls
 
     from napari_medsam2.backend.protocol import Backend, Decoded, Embedding, ViewPrompt
+
+nib: Any = untyped
 
 
 @pytest.fixture
@@ -208,3 +212,14 @@ def test_a_collection_is_segmented_from_one_mask(backend: Backend) -> None:
     for result in results:
         assert dice(result.mask, truths[result.index]) > 0.8
         assert result.mask.shape == truths[result.index].shape
+
+
+def test_a_film_with_a_depth_of_one_slice_is_followed_along_time(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(squares(6).transpose(2, 1, 0)[:, :, None], np.eye(4)), tmp_path / "film.nii")
+    stack = ImageStack.open(tmp_path / "film.nii", window=(0, 255))
+    assert (stack.axes, stack.shape[:2]) == ("TZYX", (6, 1))
+    session = AnnotationSession(stack, backend=DummyBackend())
+    label = session.add_object()
+    session.add_mask(label, 2, squares(6)[2] > 100)
+    assert sorted(r.index for r in session.propagate()) == [0, 1, 3, 4, 5]
+    assert all((session.slice_labels(index) == label).any() for index in range(6))

@@ -362,6 +362,27 @@ def test_nifti_axes(tmp_path: Path, shape: tuple[int, ...], axes: str, labels: t
     np.testing.assert_array_equal(stack.raw(0), first.swapaxes(0, 1))
 
 
+def test_sizes_go_with_the_axes_and_not_with_their_letters(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    sizes = {f"PhysicalSize{axis}": size for axis, size in zip("ZYX", (3.0, 0.5, 0.25), strict=True)}
+    tifffile.imwrite(path, VOLUME, photometric="minisblack", metadata={"axes": "ZYX", **sizes})
+    turned = ImageStack.open(path, axes="YZX")
+    assert turned.spacing == {"z": 0.5, "y": 3.0, "x": 0.25, "unit": "um"}
+    assert ImageStack.open(path, axes="TYX").spacing == {"y": 0.5, "x": 0.25, "unit": "um"}
+    # With an axis that is added the others keep what is theirs.
+    assert ImageStack.open(path, axes="TZYX").spacing == {"z": 3.0, "y": 0.5, "x": 0.25, "unit": "um"}
+
+
+def test_frames_of_a_depth_of_one_may_be_opened_as_slices(tmp_path: Path) -> None:
+    data = RNG.integers(0, 99, (20, 24, 1, 7)).astype("int16")
+    affine = np.diag([-0.8, 0.9, 3.0, 1.0])
+    nibabel.save(nifti_image(data, affine), tmp_path / "n.nii")
+    stack = ImageStack.open(tmp_path / "n.nii", axes="ZYX")
+    same(stack, data[:, :, 0].transpose(2, 1, 0))
+    assert stack.affine is not None
+    np.testing.assert_allclose(stack.affine, affine)
+
+
 def test_nifti_of_complex_numbers(tmp_path: Path) -> None:
     nibabel.save(nifti_image(np.zeros((4, 4, 4), "complex64"), np.eye(4)), tmp_path / "c.nii")
     with pytest.raises(InputError, match="complex64"):

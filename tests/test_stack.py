@@ -114,6 +114,23 @@ def test_runs(axes: str, runs: list[list[int]]) -> None:
     assert [list(run) for run in ImageStack(array(axes), axes=axes).runs()] == runs
 
 
+@pytest.mark.parametrize(
+    ("axes", "shape", "runs"),
+    [
+        ("TZYX", (3, 1), [[0, 1, 2]]),
+        ("ZTYX", (1, 3), [[0, 1, 2]]),
+        ("TCZYX", (3, 2, 1), [[0, 1, 2]]),
+        ("NTZYX", (2, 3, 1), [[0, 1, 2], [3, 4, 5]]),
+        ("NZYX", (2, 1), [[0, 1]]),
+        ("TZYX", (1, 3), [[0, 1, 2]]),
+        ("TZYX", (1, 1), [[0]]),
+    ],
+)
+def test_runs_pass_over_axes_of_one_slice(axes: str, shape: tuple[int, ...], runs: list[list[int]]) -> None:
+    stack = ImageStack(np.zeros((*shape, 4, 5), np.uint8), axes)
+    assert [list(run) for run in stack.runs()] == runs
+
+
 @given(st.permutations("TZN"), st.integers(0, 3))
 def test_runs_cover_every_slice_once(letters: list[str], count: int) -> None:
     stack = ImageStack(array("".join(letters[:count]) + "YX"), axes="".join(letters[:count]) + "YX")

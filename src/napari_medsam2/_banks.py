@@ -50,9 +50,12 @@ def _pinned(plan: Plan, label: int) -> dict[int, Memory]:
         if index not in out:
             prediction = adopt(plan.stack, plan.backend, plan.cache, index, result.mask, whole=whole)
             out[index] = _memory(plan, index, prediction, "pinned")
-    kept = {index: memory for index, memory in out.items() if (label, index) not in plan.drops}
-    # Without any there would be nothing to read.
-    return kept or out
+    kept: dict[int, Memory] = {}
+    for run in (range(len(plan.stack)),) if whole else plan.stack.runs():
+        here = {index: memory for index, memory in out.items() if index in run}
+        # A walk reads those of its own run; without any there would be nothing to read.
+        kept |= {index: memory for index, memory in here.items() if (label, index) not in plan.drops} or here
+    return kept
 
 
 def _memory(plan: Plan, index: int, prediction: Prediction, reason: Reason) -> Memory:

@@ -266,7 +266,7 @@ def export_session(
 
     chosen = format_of(output) if form is None else form.value
     saved = open_saved(session.expanduser(), image)
-    export_labels(output.expanduser(), saved, chosen)
+    export_labels(output.expanduser(), saved, chosen, saved.sources)
     typer.echo(
         f"{counted(len(saved.objects), 'object')} on {counted(len(saved.stack), saved.noun)} as {chosen}: {output}"
     )

@@ -94,7 +94,8 @@ class Plan:
     pins : mapping
         ``label → slice → ObjectResult``: masks whose memory a person wants in the bank.
     drops : frozenset of (int, int)
-        ``(label, slice)`` whose memory a person does not want there. An object's only memory stays all the same.
+        ``(label, slice)`` whose memory a person does not want there. An object's only memory in a run of neighbours
+        stays all the same.
     """
 
     stack: ImageStack

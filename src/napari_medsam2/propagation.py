@@ -16,6 +16,7 @@ from napari_medsam2.ending import narrowest, same_body, waist
 from napari_medsam2.geometry import plan_region, whole_slice
 from napari_medsam2.memory import select
 from napari_medsam2.prediction import place, view_for, view_of
+from napari_medsam2.reading.numbering import run_axis
 from napari_medsam2.results import ObjectResult, SliceResult
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _start(
     box = seed.result.box
     size = max(box[2] - box[0], box[3] - box[1]) if box else 0.0
     # Along time things divide and grow as they like; and where a person said that it is further on it has not ended.
-    space = "Z" in plan.stack.axes or "T" not in plan.stack.axes
+    space = run_axis(plan.stack.axes, plan.stack.shape[:-2]) != "T"
     areas = dict.fromkeys(pinned, 0)
     areas |= {i: result.area for i, result in plan.kept.get(label, {}).items() if result.area}
     areas |= {i: other.result.area for i, other in plan.seeds[label].items()}

@@ -216,6 +216,13 @@ class SessionBase:
         return None if store is None else store.folder
 
     @property
+    def sources(self) -> tuple[Path, ...]:
+        """Where the image is, and where one that was copied into the folder came from; empty for one in memory."""
+        settings = self._document.settings
+        said = (self.stack.path, None if settings is None else settings.image.path)
+        return tuple(Path(place) for place in said if place is not None)
+
+    @property
     def read_only(self) -> bool:
         """Whether nothing can be changed, since another program has the session open or its folder is read-only."""
         store = self._document.store

@@ -13,9 +13,9 @@ from napari_medsam2.reading.checks import check_channel, check_names, check_spac
 from napari_medsam2.reading.hashing import fingerprint_steps, run_through
 from napari_medsam2.reading.intensity import Window, apply_window
 from napari_medsam2.reading.layout import Layout, Pile, layout_of
+from napari_medsam2.reading.naming import rename_axes
 from napari_medsam2.reading.numbering import check_index, ravel, runs, unravel
 from napari_medsam2.reading.readers import distinct_names, find_images, open_collection, open_image, reason, short_name
-from napari_medsam2.reading.sources import match_axes
 from napari_medsam2.reading.windows import Windows
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class ImageStack:
             stack.
         axes, window, channel
             As for `ImageStack`; axes and spacing are the file's own where it says them. Axes of length 1 may be left
-            out of ``axes`` or added.
+            out of ``axes`` or added; in another order spacing and affine go with the axes, not with their letters.
 
         Returns
         -------
@@ -156,13 +156,11 @@ class ImageStack:
         channel: int | Sequence[int] | None,
     ) -> ImageStack:
         image = open_image(path)
-        data, letters, spacing = image.data, image.axes, image.spacing
         if axes is not None:
-            letters = check_letters(axes)
-            data = match_axes(data, image.axes, letters)
-        if spacing is not None:
-            spacing = {axis: size for axis, size in spacing.items() if axis == "unit" or axis.upper() in letters}
-        stack = cls(data, letters, window=window, channel=channel, spacing=spacing, name=short_name(path))
+            image = rename_axes(image, check_letters(axes))
+        stack = cls(
+            image.data, image.axes, window=window, channel=channel, spacing=image.spacing, name=short_name(path)
+        )
         stack._affine = image.affine
         stack._path = path
         return stack
@@ -223,7 +221,10 @@ class ImageStack:
 
     @property
     def affine(self) -> NDArray[Any] | None:
-        """NIfTI's 4 × 4 map from voxels ``(x, y, z)``, in that order, to millimetres; None for other images."""
+        """NIfTI's 4 × 4 map from voxels ``(x, y, z)``, in that order, to millimetres; None for other images.
+
+        None as well where ``axes`` make depth, rows or columns of times or channels, which it says nothing of.
+        """
         return None if self._affine is None else self._affine.copy()
 
     @property
@@ -258,7 +259,7 @@ class ImageStack:
         """Return the groups of slices through which a mask can be followed from neighbour to neighbour.
 
         All slices of a ``ZYX`` or ``TYX`` stack or a collection are one run. With more leading axes the mask is
-        followed along depth if there is one, else along time: a ``TZYX`` stack has one run for each time point.
+        followed along depth, or along time where depth is one slice: a deep ``TZYX`` has one run for each time point.
         """
         return runs(self.axes, self._layout.lead)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+import nibabel as untyped
 import numpy as np
 import pytest
 from tests.dummy import DummyBackend
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from napari_medsam2.widgets.annotation import Annotation
     from napari_medsam2.widgets.dock import MedSam2Dock
 
+nib: Any = untyped
 PATCH = Patch((40, 48), 8, 10, 16, 20)
 
 
@@ -108,6 +110,31 @@ def test_finishing_waits_for_the_image_and_the_window_does_not(
     last = last_session()
     assert last is not None
     assert holds_the_mask(last.folder)
+    assert notes == []
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_nifti_exported_before_the_file_was_looked_at_lies_where_it_lies(
+    dock: MedSam2Dock, disk: SlowDisk, notes: list[str], tmp_path: Path, cancelled: bool
+) -> None:
+    affine = np.array([[0, -0.7, 0, 12.5], [0.8, 0, 0, -30], [0, 0, -2.5, 7], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(disk.pixels.T, affine), tmp_path / "ct.nii")
+    dock.bench.images()[0].metadata["path"] = str(tmp_path / "ct.nii")
+    annotation = paint(dock)
+    del disk.read_by_main[:]
+    dock.bench.export(tmp_path / "labels.nii", "nifti")
+    if cancelled:
+        # What had begun to look at the file begins anew, behind the export.
+        dock.bench.save_as(tmp_path / "mine")
+    disk.ready.set()
+    wait_until((tmp_path / "labels.nii").exists)
+    np.testing.assert_array_equal(nib.load(tmp_path / "labels.nii").affine, nib.load(tmp_path / "ct.nii").affine)
+    assert disk.read_by_main == []
+    wait_until(lambda: annotation.session.folder is not None)
+    # A session that is saved holds the image all the same.
+    folder = annotation.session.folder
+    assert folder is not None
+    assert (folder / "image.npy").exists() == cancelled
     assert notes == []
 
 

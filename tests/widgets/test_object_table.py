@@ -3,16 +3,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("napari")
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QLineEdit, QMenu
+from tests.dummy import DummyBackend
 from tests.widgets.looks import dress, pixels
 
+from napari_medsam2 import AnnotationSession, ImageStack
 from napari_medsam2.widgets.object_model import Column
 from napari_medsam2.widgets.object_table import OPERATIONS, SPLITS, ObjectTable
+from napari_medsam2.widgets.operations import Operations
 from napari_medsam2.widgets.rows import Measure, ObjectRow
 
 if TYPE_CHECKING:
@@ -253,3 +257,29 @@ def test_the_swatch_has_the_object_s_colour_even_where_it_is_selected(qtbot: QtB
     for label, color in ((1, (0, 0, 255)), (2, (255, 0, 0))):
         row = picture[_cell(table, label, Column.NAME).y() - 3]
         assert (row == color).all(-1).sum() >= 8
+
+
+class _AtOnce:
+    """A worker without threads."""
+
+    def submit(self, job: Any, done: Any, failed: Any, lane: str) -> None:
+        done(job())
+
+
+@pytest.mark.parametrize("sizes", [(1.0, 1.0), (0.1, 0.1), (40.0, 40.0), (0.1, 0.3)])
+def test_an_outline_is_smoothed_by_pixels_whatever_their_size(sizes: tuple[float, float]) -> None:
+    spacing = {"z": 0.5, "y": sizes[0], "x": sizes[1], "unit": "um"}
+    stack = ImageStack(np.zeros((2, 40, 40), np.uint8), "ZYX", spacing=spacing)
+    session = AnnotationSession(stack, backend=DummyBackend())
+    label = session.add_object()
+    y, x = np.ogrid[:40, :40]
+    disc = (y - 20) ** 2 + (x - 20) ** 2 <= 81
+    notched = disc.copy()
+    # A tooth of one pixel and a nick of one pixel, as a coarse mask has them.
+    notched[20, 30], notched[11, 20] = True, False
+    session.add_mask(label, 1, notched)
+    worker: Any = _AtOnce()
+    Operations(session, worker, print, print).mend([label], "smooth")
+    after = session.slice_labels(1) == label
+    assert not after[20, 30]
+    assert np.count_nonzero(after ^ disc) < 0.1 * np.count_nonzero(disc)

@@ -5,6 +5,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
+import nibabel as untyped
 import numpy as np
 import pytest
 import tifffile
@@ -14,6 +15,7 @@ from tests.dummy import DummyBackend, squares, stack_of_squares
 from tests.saving import annotate, content
 
 from napari_medsam2 import AnnotationSession, ImageStack, InputError
+from napari_medsam2.export import export_labels
 from napari_medsam2.reading.hashing import run_through
 from napari_medsam2.samples import SAMPLES, sample
 from napari_medsam2.widgets import persist
@@ -25,6 +27,8 @@ from napari_medsam2.widgets.views_file import image_layer, read_view, source_of,
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+nib: Any = untyped
 
 
 def _session(stack: ImageStack | None = None) -> AnnotationSession:
@@ -197,6 +201,46 @@ def test_the_spacing_that_was_annotated_with_comes_back(file: Path) -> None:
     opened = open_session(folder, DummyBackend())
     assert opened.stack.spacing == {"z": 4, "y": 0.5, "x": 0.5, "unit": "um"}
     opened.session.close()
+
+
+def _oblique(folder: Path) -> Path:
+    """The squares as NIfTI, with x to the left, slices downwards, and turned."""
+    affine = np.array([[-0.7, -0.1, 0, 12.5], [0.1, 0.8, 0, -30], [0, 0, -2.5, 7], [0, 0, 0, 1]])
+    image = nib.Nifti1Image(squares().T, affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_sform(affine, 4)
+    nib.save(image, folder / "ct.nii.gz")
+    return folder / "ct.nii.gz"
+
+
+@pytest.mark.parametrize("embed", [False, True])
+def test_nifti_of_a_layer_lies_where_its_file_lies(tmp_path: Path, embed: bool) -> None:
+    file = _oblique(tmp_path)
+    stack = stack_of(Image(squares(), scale=(4, 0.5, 0.5), units=("um",) * 3), "ZYX")
+    session = _session(stack)
+    keep(session, _prepare(stack, file, embed=embed))
+    _do_something(session)
+    export_labels(tmp_path / "first.nii.gz", session, "nifti")
+    first = nib.load(tmp_path / "first.nii.gz")
+    np.testing.assert_array_equal(first.affine, nib.load(file).affine)
+    assert (first.header["sform_code"], first.header.get_xyzt_units()[0]) == (4, "mm")
+    folder = session.folder
+    session.close()
+    assert folder is not None
+    if embed:
+        file.unlink()
+    opened = open_session(folder, DummyBackend())
+    export_labels(tmp_path / "again.nii.gz", opened.session, "nifti")
+    opened.session.close()
+    np.testing.assert_array_equal(nib.load(tmp_path / "again.nii.gz").affine, first.affine)
+    if not embed:
+        assert (tmp_path / "again.nii.gz").read_bytes() == (tmp_path / "first.nii.gz").read_bytes()
+
+
+def test_an_image_that_was_changed_is_not_placed_by_its_file(tmp_path: Path) -> None:
+    stack = stack_of(Image(squares()[:, ::-1]), "ZYX")
+    _prepare(stack, _oblique(tmp_path))
+    assert (stack.affine, stack.path) == (None, None)
 
 
 def test_a_large_image_in_memory_is_not_copied_unasked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -410,6 +410,12 @@ def test_the_measure_of_a_collection_of_one_size_is_an_area() -> None:
     assert measure_of(stack, "collection").name == "Area"
 
 
+def test_the_size_in_a_film_of_one_slice_s_depth_is_that_of_a_frame() -> None:
+    measure = measure_of(ImageStack(np.ones((3, 1, 4, 5)), "TZYX"))
+    assert measure.mean
+    assert [list(volume) for volume in measure.runs] == [[0], [1], [2]]
+
+
 def test_a_ruler_counts_within_volumes() -> None:
     films = strip_axis(ImageStack(np.ones((3, 4, 5, 6)), "TZYX"))
     assert [films.start(i) for i in (0, 3, 4, 11)] == [0, 0, 4, 8]

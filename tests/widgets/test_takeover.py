@@ -212,3 +212,15 @@ def test_the_export_dialog_writes_what_is_annotated(
     dialog.form.setCurrentIndex(dialog.form.findData("csv"))
     assert dialog.path.text().endswith("cells objects.csv")
     dialog.reject()
+
+
+def test_an_export_never_replaces_the_file_of_the_image(dock: MedSam2Dock, tmp_path: Path, notes: list[str]) -> None:
+    file = tmp_path / "cells.tif"
+    tifffile.imwrite(file, np.zeros((4, 4), np.uint8))
+    before = file.read_bytes()
+    dock.bench.images()[0].metadata["path"] = str(file)
+    begin(dock).new_object("cell")
+    dock.bench.export(file, "tiff")
+    wait_until(lambda: bool(notes))
+    assert "is the image that is annotated" in notes[0]
+    assert file.read_bytes() == before

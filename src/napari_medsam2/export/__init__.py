@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._coco import write_coco
 from napari_medsam2.export._confidence import CONFIDENCE_COLUMNS, write_confidence
+from napari_medsam2.export._guard import check_target
 from napari_medsam2.export._measure import write_measurements
 from napari_medsam2.export._ngff import write_ome_zarr
 from napari_medsam2.export._nifti import write_nifti
@@ -21,7 +22,7 @@ from napari_medsam2.export._source import LabelSource, ObjectEntry
 from napari_medsam2.export._tiff import write_labels, write_ome_tiff, write_tiff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from napari_medsam2.session import AnnotationSession
 
@@ -75,8 +76,8 @@ FORMATS: dict[str, Format] = {
 """The formats of `export_labels`, by name."""
 
 
-def export_labels(path: str | Path, session: LabelSource, form: str) -> None:
-    """Export a session's labels.
+def export_labels(path: str | Path, session: LabelSource, form: str, sources: Iterable[Path] = ()) -> None:
+    """Export a session's labels; never over the image that is annotated.
 
     Parameters
     ----------
@@ -86,14 +87,19 @@ def export_labels(path: str | Path, session: LabelSource, form: str) -> None:
         What to export.
     form : str
         One of `FORMATS`.
+    sources : iterable of Path
+        Files, folders or patterns that the image came from, where its stack does not say; see
+        `AnnotationSession.sources`.
 
     Raises
     ------
     InputError
-        If the format is unknown or cannot hold these labels, or the file cannot be written.
+        If the format is unknown or cannot hold these labels, the file cannot be written, or is the image or a part
+        of it.
     """
     if form not in FORMATS:
         raise InputError(f"unknown format {form!r}; choose one of {', '.join(FORMATS)}")
+    check_target(Path(path), form, session.stack, sources)
     FORMATS[form].write(path, session)
 
 

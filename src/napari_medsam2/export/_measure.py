@@ -13,6 +13,7 @@ from napari_medsam2._files import atomic_path
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._source import ObjectEntry, entries
 from napari_medsam2.reading.axes import leading
+from napari_medsam2.reading.numbering import volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -176,7 +177,7 @@ def _by_object(session: LabelSource) -> Iterator[list[Any]]:
     stack, objects = session.stack, entries(session)
     depth, height, width = _sizes(stack)
     time_axis = leading(stack.axes).find("T")
-    for run in stack.runs():
+    for run in volumes(stack.axes, stack.shape[:-2]):
         parts: dict[int, _Part] = {}
         for number, index in enumerate(run):
             for label, part in _measure(session, index, number * depth):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+from itertools import permutations
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -53,7 +54,8 @@ def write_nifti(path: str | Path, session: LabelSource) -> None:
     Raises
     ------
     InputError
-        If the name ends otherwise, the images are a collection or differ in size, or the file cannot be written.
+        If the name ends otherwise, the images are a collection or differ in size, the image is NIfTI but was opened
+        with axes that have no place in its space, or the file cannot be written.
     """
     path = Path(path)
     packed = path.name.lower().endswith(".nii.gz")
@@ -63,6 +65,11 @@ def write_nifti(path: str | Path, session: LabelSource) -> None:
     letters = leading(stack.axes)
     if "N" in letters:
         raise InputError(f"{stack.name} is a collection of pictures, which NIfTI does not hold; use tiff or png")
+    if stack.affine is None and stack.path is not None and stack.path.name.lower().endswith((".nii", ".nii.gz")):
+        raise InputError(
+            f"{stack.name} was opened as {stack.axes}, with times or channels in place of space, so its labels lie "
+            f"nowhere in the space of {stack.path.name}; open it with other axes, or choose another format"
+        )
     height, width = stack.shape[-2:]
     sizes = dict(zip(letters, stack.shape, strict=False))
     times, depth = sizes.get("T", 1), sizes.get("Z", 1)
@@ -102,14 +109,15 @@ def _header(stack: ImageStack, shape: tuple[int, ...], dtype: np.dtype[Any]) -> 
     header.set_data_shape(shape)
     header.set_intent(_LABEL_INTENT, (), "labels", allow_unknown=True)
     header["descrip"] = KEY.encode()
-    source = _source_header(stack)
-    if source is not None:
+    found = _source_header(stack)
+    if found is not None:
+        source, order = found
         header.set_xyzt_units(*source.get_xyzt_units())
-        zooms = [*source.get_zooms()[:4], 1.0, 1.0, 1.0, 1.0][: len(shape)]
-        header.set_zooms(zooms)
+        zooms = [*source.get_zooms()[:4], 1.0, 1.0, 1.0, 1.0]
+        header.set_zooms([*(zooms[axis] for axis in order), *zooms[3:]][: len(shape)])
         # Both maps and their codes: programs differ in which of the two they read.
-        header.set_qform(source.get_qform(), int(source["qform_code"]))
-        header.set_sform(source.get_sform(), int(source["sform_code"]))
+        header.set_qform(source.get_qform()[:, [*order, 3]], int(source["qform_code"]))
+        header.set_sform(source.get_sform()[:, [*order, 3]], int(source["sform_code"]))
         return header
     unit, factor = _UNITS.get(str((stack.spacing or {}).get("unit")), ("unknown", 1.0))
     sizes = [float((stack.spacing or {}).get(axis, 1.0)) * factor for axis in "xyz"]
@@ -121,8 +129,8 @@ def _header(stack: ImageStack, shape: tuple[int, ...], dtype: np.dtype[Any]) -> 
     return header
 
 
-def _source_header(stack: ImageStack) -> Any:
-    """Return the image's own header, where it is NIfTI on the same grid."""
+def _source_header(stack: ImageStack) -> tuple[Any, tuple[int, ...]] | None:
+    """Return the image's own header, where it is NIfTI on the same grid, and which of its axes are x, y and z."""
     import nibabel
 
     if stack.affine is None or stack.path is None or not stack.path.is_file():
@@ -131,9 +139,12 @@ def _source_header(stack: ImageStack) -> Any:
         image: Any = nibabel.load(stack.path)
     except (OSError, nibabel.filebasedimages.ImageFileError):
         return None
-    header = image.header
-    same = isinstance(header, nibabel.Nifti1Header) and np.array_equal(image.affine, stack.affine)
-    return header if same else None
+    if not isinstance(image.header, nibabel.Nifti1Header):
+        return None
+    # The image may have been opened with its axes in another order.
+    orders = (order for order in permutations(range(3)) if np.array_equal(image.affine[:, [*order, 3]], stack.affine))
+    order = next(orders, None)
+    return None if order is None else (image.header, order)
 
 
 def _comment(session: LabelSource) -> Any:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from napari_medsam2.export._source import LabelSource, ObjectEntry
+    from napari_medsam2.stack import ImageStack
 
-__all__ = ["TABLE_FILE", "picture_names", "write_picture", "write_pictures", "write_pngs"]
+__all__ = ["TABLE_FILE", "picture_names", "png_names", "write_picture", "write_pictures", "write_pngs"]
 
 TABLE_FILE = "objects.json"
 """The file with names and colours that lies beside the pictures."""
@@ -135,17 +136,20 @@ def write_pngs(folder: str | Path, session: LabelSource) -> list[Path]:
     """
     if session.dtype.itemsize > 2:
         raise InputError("labels above 65535 do not fit PNG pictures; choose tiff, ome-tiff, ome-zarr, nifti or coco")
-    stack = session.stack
+    written = _write_all(Path(folder), session, png_names(session.stack))
+    write_text(Path(folder) / TABLE_FILE, json.dumps(table(entries(session)), indent=1))
+    return written
+
+
+def png_names(stack: ImageStack) -> list[str]:
+    """Name the pictures that `write_pngs` writes, in order: relative paths, each different."""
     digits = max(4, len(str(len(stack) - 1)))
     names = stack.names or [f"slice-{index:0{digits}d}.png" for index in range(len(stack))]
     named = [Path(name).with_suffix("").as_posix().casefold() for name in names]
-    files = [
+    return [
         f"{name if named.count(stem) > 1 else Path(name).with_suffix('').as_posix()}.png"
         for name, stem in zip(names, named, strict=True)
     ]
-    written = _write_all(Path(folder), session, files)
-    write_text(Path(folder) / TABLE_FILE, json.dumps(table(entries(session)), indent=1))
-    return written
 
 
 def _write_all(folder: Path, session: LabelSource, names: list[str]) -> list[Path]:

@@ -12,7 +12,7 @@ from napari_medsam2.reading.axes import leading
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["check_index", "ravel", "runs", "unravel"]
+__all__ = ["check_index", "ravel", "run_axis", "runs", "unravel", "volumes"]
 
 
 def check_index(index: int, count: int, what: str) -> int:
@@ -62,8 +62,10 @@ def ravel(coords: Sequence[int], lead: tuple[int, ...], axes: str) -> int:
     return number
 
 
-def runs(axes: str, lead: tuple[int, ...]) -> tuple[range, ...]:
-    """Return the slice numbers along depth if there is such an axis, else time, else image number, in order.
+def run_axis(axes: str, lead: tuple[int, ...]) -> str:
+    """Return the letter of the axis along which slices are neighbours: depth, else time, else image number.
+
+    An axis with one slice leads nowhere and is passed over, unless all have one. Empty for a picture, which has none.
 
     Parameters
     ----------
@@ -72,10 +74,38 @@ def runs(axes: str, lead: tuple[int, ...]) -> tuple[range, ...]:
     lead : tuple of int
         The lengths of the leading ones.
     """
-    if not lead:
-        return (range(1),)
-    letters = leading(axes)
-    along = next(letters.index(letter) for letter in "ZTN" if letter in letters)
+    lengths = dict(zip(leading(axes), lead, strict=True))
+    there = [letter for letter in "ZTN" if letter in lengths]
+    return next((letter for letter in there if lengths[letter] > 1), "".join(there[:1]))
+
+
+def runs(axes: str, lead: tuple[int, ...]) -> tuple[range, ...]:
+    """Return the slice numbers along the `run_axis`, in order, for each place along the other axes.
+
+    Parameters
+    ----------
+    axes : str
+        The image's axes.
+    lead : tuple of int
+        The lengths of the leading ones.
+    """
+    return _lines(leading(axes).index(run_axis(axes, lead)), lead) if lead else (range(1),)
+
+
+def volumes(axes: str, lead: tuple[int, ...]) -> tuple[range, ...]:
+    """Return the slice numbers of each volume, in order: those along depth, of which there may be only one.
+
+    Parameters
+    ----------
+    axes : str
+        The image's axes, Z among them.
+    lead : tuple of int
+        The lengths of the leading ones.
+    """
+    return _lines(leading(axes).index("Z"), lead)
+
+
+def _lines(along: int, lead: tuple[int, ...]) -> tuple[range, ...]:
     step = math.prod(lead[along + 1 :])
     block = step * lead[along]
     starts = (outer + inner for outer in range(0, math.prod(lead), block) for inner in range(step))

@@ -134,12 +134,12 @@ class Rearranged:
 
     def __init__(self, source: Source, axes: tuple[int | None, ...]) -> None:
         self._source = source
-        self._axes = axes
+        self.axes = axes
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of each axis."""
-        return tuple(1 if axis is None else self._source.shape[axis] for axis in self._axes)
+        return tuple(1 if axis is None else self._source.shape[axis] for axis in self.axes)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -150,13 +150,13 @@ class Rearranged:
         """Return the part at ``key``."""
         import numpy as np
 
-        whole = full_key(key, len(self._axes))
+        whole = full_key(key, len(self.axes))
         inner: list[int | slice] = [0] * len(self._source.shape)
-        for axis, part in zip(self._axes, whole, strict=True):
+        for axis, part in zip(self.axes, whole, strict=True):
             if axis is not None:
                 inner[axis] = part
         found = np.asarray(self._source[tuple(inner)])
-        kept = [axis for axis, part in zip(self._axes, whole, strict=True) if isinstance(part, slice)]
+        kept = [axis for axis, part in zip(self.axes, whole, strict=True) if isinstance(part, slice)]
         order = [axis for axis in kept if axis is not None]
         turned = found.transpose([sorted(order).index(axis) for axis in order])
         return np.expand_dims(turned, tuple(i for i, axis in enumerate(kept) if axis is None))

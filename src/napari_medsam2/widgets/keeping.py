@@ -47,6 +47,8 @@ class Keeping:
         self._worker, self._changed, self._trouble = worker, changed, trouble
         self._ticket: Ticket | None = None
         self._percent: int | None = None
+        # As it is now: what is copied must not depend on how soon the file of a layer is found out.
+        self._in_memory = annotation.session.stack.path is None
         self._then: list[tuple[Callable[[], None], Callable[[Exception], None]]] = []
 
     @property
@@ -108,7 +110,7 @@ class Keeping:
     def _prepare(self, folder: Path | None) -> None:
         stack, source = self.annotation.session.stack, source_of(self.annotation.image)
         # What is nowhere on the disk yet goes with a session that a person saves, or it could never be opened again.
-        embed = None if folder is None else stack.path is None
+        embed = None if folder is None else self._in_memory
         self._percent = 0
         self._ticket = self._worker.stream(
             lambda: preparing(stack, source, folder, embed), self._read, self._prepared, self._failed, lane="io"

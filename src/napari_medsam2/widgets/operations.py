@@ -81,6 +81,10 @@ class Operations:
     def mend(self, labels: Sequence[int], what: str, smallest: int = 20) -> None:
         """Do the same with each of some objects: ``"fill"``, ``"smooth"``, ``"remove-small"`` or ``"interpolate"``."""
         from napari_medsam2.objects import fill_holes, interpolate, remove_small, smooth
+        from napari_medsam2.objects._masks import step
+
+        # `smooth` takes lengths; where rows and columns differ, no side is smoothed by more pixels than meant.
+        radius = _SMOOTH * min(step(self._session.stack)[1:])
 
         def compute(frozen: AnnotationSession) -> Iterator[Changes]:
             results, stack = frozen.results, frozen.stack
@@ -88,7 +92,7 @@ class Operations:
                 if what == "fill":
                     yield fill_holes(results, stack, label)
                 elif what == "smooth":
-                    yield smooth(results, stack, label, _SMOOTH)
+                    yield smooth(results, stack, label, radius)
                 elif what == "remove-small":
                     yield remove_small(results, stack, label, smallest)
                 else:

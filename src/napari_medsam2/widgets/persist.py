@@ -13,6 +13,7 @@ import numpy as np
 from napari_medsam2._imageref import ImageReference
 from napari_medsam2._lock import check_empty, make_folder
 from napari_medsam2.errors import InputError
+from napari_medsam2.reading.hashing import run_through
 from napari_medsam2.reading.readers import find_images
 from napari_medsam2.session import AnnotationSession
 from napari_medsam2.stack import ImageStack
@@ -49,6 +50,7 @@ __all__ = [
     "preparing",
     "prune",
     "recent_sessions",
+    "recognise",
     "remember",
     "sessions_folder",
 ]
@@ -95,7 +97,7 @@ def preparing(
         The image.
     source : Path, optional
         The file or folder that it was loaded from, see `source_of`. It is noted only if it opens as the same image:
-        shape, type and pixels (of images over 256 MiB the pixels of 5 slices).
+        shape, type and pixels (of images over 256 MiB the pixels of 5 slices); ``stack`` then knows it, and its affine.
     folder : Path, optional
         Where the session will be; a `new_folder` by default.
     embed : bool, optional
@@ -120,11 +122,11 @@ def preparing(
         folder = folder.expanduser()
         check_empty(folder)
     digest = yield from _portion(stack.fingerprint_steps(), len(stack), 0.0, 0.4)
+    if stack.path is None and source is not None:
+        yield from _confirmed(stack, source, digest)
     place = stack.path
-    if place is None and source is not None:
-        place = yield from _confirmed(stack, source, digest)
     folder = new_folder(stack.name) if folder is None else folder
-    reference = ImageReference.of(stack, folder, digest).moved(place, folder)
+    reference = ImageReference.of(stack, folder, digest)
     notice = ""
     if embed is None:
         small = _nbytes(stack) <= _COPIED
@@ -184,23 +186,43 @@ def _portion(steps: Generator[int, None, T], count: int, begin: float, end: floa
         steps.close()
 
 
-def _confirmed(stack: ImageStack, source: Path, digest: str) -> Generator[float, None, Path | None]:
-    """Return the place that opens as the same image; None if it does not."""
+def recognise(stack: ImageStack, source: Path) -> None:
+    """Let a layer's image know at once what `preparing` finds out about its file; reads both.
+
+    Parameters
+    ----------
+    stack : ImageStack
+        The image. If the file opens as the same one, it has the file's path and affine from then on.
+    source : Path
+        The file or folder that it was loaded from, see `source_of`.
+
+    Raises
+    ------
+    InputError
+        If the image cannot be read.
+    """
+    if stack.path is None:
+        run_through(_confirmed(stack, source, stack.fingerprint()))
+
+
+def _confirmed(stack: ImageStack, source: Path, digest: str) -> Generator[float, None, None]:
+    """Give a layer's image the path and the affine of a file that opens as the same image."""
     window, channel = stack.display
     try:
         alone = find_images(source) is None
         axes = None if "N" in stack.axes and not alone else stack.axes
         other = ImageStack.open(source, axes=axes, window=window, channel=channel)
         if not _alike(stack, other):
-            return None
+            return
         if _nbytes(stack) <= _COMPARED:
             same = (yield from _portion(other.fingerprint_steps(), len(other), 0.4, 0.8)) == digest
         else:
             some = {round(i) for i in np.linspace(0, len(stack) - 1, _SAMPLES)}
             same = all(np.array_equal(stack.raw(i), other.raw(i), equal_nan=True) for i in some)
     except InputError:
-        return None
-    return other.path if same else None
+        return
+    if same:
+        stack._affine, stack._path = other.affine, other.path
 
 
 def _alike(stack: ImageStack, other: ImageStack) -> bool:

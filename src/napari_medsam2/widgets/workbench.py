@@ -291,17 +291,17 @@ class Workbench:
         Parameters
         ----------
         path : Path
-            The file or folder.
+            The file or folder; not that of the image.
         form : str
             One of `napari_medsam2.export.FORMATS`.
         """
-        from napari_medsam2.export import export_labels
+        from napari_medsam2.widgets.exporting import exporting
         from napari_medsam2.widgets.rows.words import short_path
 
-        frozen = self._open_one().session.frozen()
+        write = exporting(self._open_one(), path, form)
         self.say(f"exporting {path.name}…")
         self.worker.submit(
-            lambda: export_labels(path, frozen, form),
+            write,
             lambda _: self.say(f"exported {path.name} to {short_path(path.parent)}"),
             lane="io",
         )

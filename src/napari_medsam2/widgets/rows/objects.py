@@ -88,6 +88,7 @@ def measure_of(stack: ImageStack, kind: Kind = "stack") -> Measure:
     it knows rows and columns (a distance between slices that is unknown counts as 1, as in the exported measurements).
     """
     from napari_medsam2.reading.axes import leading
+    from napari_medsam2.reading.numbering import volumes
 
     deep = "Z" in leading(stack.axes) and kind != "collection"
     spacing = stack.spacing or {}
@@ -96,5 +97,5 @@ def measure_of(stack: ImageStack, kind: Kind = "stack") -> Measure:
     pixel = float(spacing["y"]) * float(spacing["x"]) if known else 1.0
     if deep and known:
         pixel *= float(spacing.get("z", 1.0))
-    runs = stack.runs() if deep else tuple(range(i, i + 1) for i in range(len(stack)))
-    return Measure("Volume" if deep else "Area", unit, 3 if deep else 2, pixel, len(runs) > 1, tuple(runs), noun(kind))
+    parts = volumes(stack.axes, stack.shape[:-2]) if deep else tuple(range(i, i + 1) for i in range(len(stack)))
+    return Measure("Volume" if deep else "Area", unit, 3 if deep else 2, pixel, len(parts) > 1, parts, noun(kind))
