@@ -74,8 +74,10 @@ class Exportable(StrEnum):
     CONFIDENCE = "confidence"
 
 
-_Model = Annotated[str, typer.Option(help="One of those that 'napari-medsam2 models' lists.")]
-_Weights = Annotated[Path | None, typer.Option(help="A safetensors file in place of the model's own weights.")]
+_Model = Annotated[
+    str, typer.Option(help="A name that 'napari-medsam2 models' lists, a file of SAM 2 weights or a folder of a model.")
+]
+_Weights = Annotated[Path | None, typer.Option(help="A file of weights in place of the model's own.")]
 _Memory = Annotated[Memory, typer.Option(help="Which memories of an object are kept; see docs/memory-bank.md.")]
 _Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 _Side = Annotated[int | None, typer.Option(help="The side of SAM 2's input in pixels, if not its own: less is faster.")]

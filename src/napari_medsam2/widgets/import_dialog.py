@@ -37,7 +37,7 @@ _USES: tuple[tuple[Use, str, str], ...] = (
     (
         "accepted",
         "Accepted as they are",
-        "Nothing overwrites them; propagation fills in what is missing or was rejected.",
+        "Nothing overwrites them. Prompt the object on one of them, and propagation fills in what is missing.",
     ),
     (
         "prompts",
