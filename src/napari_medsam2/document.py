@@ -42,6 +42,8 @@ class Document:
         self._next = 1
         self._group: tuple[int, str] | None = None
         self._withdrawn: set[int] = set()
+        self.revision = 0
+        """Grows with every change, also with those that go on with a command that is there already."""
 
     def new_step(self) -> int:
         """Return the number of a command that is about to begin."""
@@ -96,6 +98,7 @@ class Document:
             step, name = self._group
         record = Record(self.new_step() if step is None else step, name, call, entries)
         self._save(to_piece(record, quick=True) if self.store is not None else None)
+        self.revision += 1
         for key, entry in entries.items():
             self.state.put(key, entry.after)
         self.history.add(record)
@@ -127,6 +130,7 @@ class Document:
         return command
 
     def _replace(self, values: Iterable[tuple[Key, Any]]) -> None:
+        self.revision += 1
         changed: dict[Key, None] = {}
         for key, value in values:
             self.state.put(key, value)

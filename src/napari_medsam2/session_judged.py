@@ -106,6 +106,11 @@ class JudgedSession(SessionBase):
         """All that an object has on a slice now, for `put_back`: prompts, mask, verdict, wish for the memory bank."""
         return {key: self._document.state.get(key) for key in self._at(label, index)}
 
+    @property
+    def revision(self) -> int:
+        """A number that is another one after every change: to find out whether there was any."""
+        return self._document.revision
+
     def put_back(self, was: Changes) -> None:
         """Give an object back on a slice what it had there when `there` was asked; one command.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from qtpy.QtWidgets import QApplication
 from tests.widgets import driving
 from tests.widgets.docking import begin, fast_model, hear, open_dock, settle
 from tests.widgets.driving import click, drag, key, wait_until
+
+from napari_medsam2.propagation import run
+from napari_medsam2.results import ObjectResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -284,3 +288,62 @@ def test_a_new_object_is_neither_hidden_nor_locked_because_its_number_was(dock: 
     say(dock, 2)
     color = annotation.masks.layer.colormap.map(2)
     assert color[-1] > 0
+
+
+# -- what is computed in threads ---------------------------------------------------------------------------------------
+
+
+def test_an_operation_does_not_write_over_what_was_propagated_meanwhile(dock: MedSam2Dock, notes: list[str]) -> None:
+    annotation = begun_with_two(dock)
+    session = annotation.session
+    begun = session.start([2])
+    steps = list(run(begun.plan))
+    begun.apply(steps[0])
+    annotation.operations.mend([2], "fill")
+    # It is computed from what is known now; the walk, one command, goes on before it is done.
+    begun.apply(steps[1])
+    arrived = session.results.packed(2, steps[1].index)
+    done: list[None] = []
+    dock.bench.worker.submit(lambda: None, done.append, lane="io")
+    wait_until(lambda: bool(done))
+    assert session.results.packed(2, steps[1].index) is arrived
+    assert any("something else was changed meanwhile" in note for note in notes)
+
+
+def test_missing_slices_are_not_filled_in_where_a_person_said_it_is_not_there(dock: MedSam2Dock) -> None:
+    annotation = begun_with_two(dock)
+    session = annotation.session
+    mask = session.results.get(2, 4).mask
+    nothing = ObjectResult.from_logits(2, 6, mask.shape, (0, 0, np.full((1, 1), -9.0)), 0.9, -1.0, "propagated", None)
+    session.edit("walk", [nothing, ObjectResult.from_mask(2, 8, mask)])
+    session.accept(2, 6)
+    annotation.operations.mend([2], "interpolate")
+    wait_until(lambda: session.results.packed(2, 5) is not None)
+    assert [i for i in range(10) if session.results.get(2, i) is not None and session.results.get(2, i).area] == [
+        4, 5, 7, 8,
+    ]  # fmt: skip
+    assert session.marks[2, 6] == "accepted"
+
+
+def test_slices_that_are_only_passed_are_not_encoded(
+    dock: MedSam2Dock, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_with_two(dock)
+    viewer, encode = dock.bench.viewer, backend.encode
+    held, asked = threading.Event(), []
+
+    def slow(images: Any) -> Any:
+        asked.append(len(images))
+        held.wait(20)
+        return encode(images)
+
+    monkeypatch.setattr(backend, "encode", slow)
+    viewer.dims.set_current_step(0, 0)
+    wait_until(lambda: bool(asked))
+    for index in (1, 2, 3, 5, 6, 7, 8, 9):
+        viewer.dims.set_current_step(0, index)
+    held.set()
+    done: list[None] = []
+    dock.bench.worker.submit(lambda: None, done.append)
+    wait_until(lambda: bool(done), 30)
+    assert len(asked) == 2, "the one that was under way, and the one that is looked at"

@@ -12,7 +12,7 @@ from napari_medsam2.objects._masks import Box, bounds, mask_in, step
 from napari_medsam2.results import ObjectResult, Results
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from napari_medsam2.objects._changes import ResultsLike
     from napari_medsam2.stack import ImageStack
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["between", "interpolate"]
 
 
-def interpolate(results: ResultsLike, stack: ImageStack, label: int, first: int, last: int) -> Changes:
+def interpolate(
+    results: ResultsLike, stack: ImageStack, label: int, first: int, last: int, kept: Collection[int] = ()
+) -> Changes:
     """Fill the slices between two slices of an object with shapes that lead from one to the other.
 
     Parameters
@@ -31,6 +33,8 @@ def interpolate(results: ResultsLike, stack: ImageStack, label: int, first: int,
         The images.
     label, first, last : int
         The object, and two slices of one run on which it has a mask.
+    kept : collection of int
+        Slices that stay as they are, such as those that a person accepted, without the object as well.
 
     Returns
     -------
@@ -63,7 +67,7 @@ def interpolate(results: ResultsLike, stack: ImageStack, label: int, first: int,
     changed = Results()
     for number, index in enumerate(inner, start=1):
         known = results.get(label, index)
-        if known is not None and known.source != "propagated":
+        if index in kept or (known is not None and known.source != "propagated"):
             continue
         share = number / (len(inner) + 1)
         distance = between(*ends, share, (high, wide))

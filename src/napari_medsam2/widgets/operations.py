@@ -96,8 +96,9 @@ class Operations:
                 elif what == "remove-small":
                     yield remove_small(results, stack, label, smallest)
                 else:
+                    kept = {i for (of, i), mark in frozen.marks.items() if of == label and mark == "accepted"}
                     for first, last in _gaps(frozen, label):
-                        yield interpolate(results, stack, label, first, last)
+                        yield interpolate(results, stack, label, first, last, kept)
 
         names = {"fill": "fill holes", "smooth": "smooth", "remove-small": "remove small pieces"}
         self._run(names.get(what, "fill in missing slices"), compute)
@@ -127,14 +128,14 @@ class Operations:
         session = self._session
         session.check_writable()
         told = {label for label, _ in session.prompts} | {label for _, label, *_ in session.results.summary()}
-        before, indices, name = session.history, [index] if use == "prompts" else None, f"import {labels.name}"
+        before, indices, name = session.revision, [index] if use == "prompts" else None, f"import {labels.name}"
 
         def compute() -> Changes:
             found, _ = numbered(labels, told, top, indices)
             return as_changes(found, indices)
 
         def done(changes: Changes) -> None:
-            if session.history != before:
+            if session.revision != before:
                 raise InputError("cannot import: something else was changed meanwhile; do it again")
             take_over(session, changes, use, name)
             count = len(changes.names)
@@ -146,10 +147,11 @@ class Operations:
     def _run(self, name: str, compute: Callable[[AnnotationSession], Iterator[Changes]]) -> None:
         session = self._session
         session.check_writable()
-        frozen, before = session.frozen(), session.history
+        frozen, before = session.frozen(), session.revision
 
         def done(found: list[Changes]) -> None:
-            if session.history != before:
+            # Not the history: what a propagation adds is of a command that was there.
+            if session.revision != before:
                 raise InputError(f"cannot {name}: something else was changed meanwhile; do it again")
             changed = [one for one in found if one]
             if not changed:

@@ -23,7 +23,7 @@ from napari_medsam2.widgets.trouble import tell
 from napari_medsam2.widgets.verbs import COMMANDS
 from napari_medsam2.widgets.views_file import image_layer
 from napari_medsam2.widgets.wanted import Wanted
-from napari_medsam2.widgets.worker import Worker
+from napari_medsam2.widgets.worker import Ticket, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +73,7 @@ class Workbench:
         self.model_error = ""
         self.backend: DeferredBackend = self._deferred(model, device)
         self._closed = False
+        self._warming: Ticket | None = None
         self.stops: list[Callable[[], None]] = []
         self.keeper = Keeper(self)
         self.adopting = Adopting(self)
@@ -381,7 +382,10 @@ class Workbench:
         """Have the slice that is looked at encoded before it is clicked."""
         annotation = self.annotation
         if annotation is not None and self.backend.loaded and not annotation.running.busy:
-            self.worker.submit(annotation.session.warm(index), _nothing, _nothing)
+            # Of slices that were only passed nobody needs the features.
+            if self._warming is not None:
+                self._warming.cancel()
+            self._warming = self.worker.submit(annotation.session.warm(index), _nothing, _nothing)
 
     def _layer_removed(self, event: Any) -> None:
         annotation = self.annotation
