@@ -84,9 +84,12 @@ class Keeping:
         """
         session = self.annotation.session
         if not session.history and session.folder is None:
-            self._cancel()
+            # Not `_cancel`: whoever waits for the end hears of it.
+            self._stop()
         if self._ticket is None and (session.folder is not None or not session.history):
-            done()
+            then, self._then = [*self._then, (done, failed)], []
+            for call, _ in then:
+                call()
             return
         self._then.append((done, failed))
         if self._ticket is None:
@@ -144,10 +147,13 @@ class Keeping:
     def _settle(self) -> None:
         self._ticket = self._percent = None
 
-    def _cancel(self) -> None:
+    def _stop(self) -> None:
         if self._ticket is not None:
             self._ticket.cancel()
         self._settle()
+
+    def _cancel(self) -> None:
+        self._stop()
         self._then = []
 
     def _keep(self, prepared: Prepared) -> None:
