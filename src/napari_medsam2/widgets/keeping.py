@@ -8,6 +8,7 @@ from napari_medsam2.errors import InputError
 from napari_medsam2.reading.hashing import run_through
 from napari_medsam2.widgets.kept import remember
 from napari_medsam2.widgets.persist import Prepared, keep, preparing
+from napari_medsam2.widgets.reader import moved
 from napari_medsam2.widgets.views_file import source_of, view_of
 
 if TYPE_CHECKING:
@@ -159,6 +160,8 @@ class Keeping:
     def _keep(self, prepared: Prepared) -> None:
         annotation = self.annotation
         keep(annotation.session, prepared, view_of(annotation.image, annotation.frame.spec.axes))
+        # Or it would be gone on with where it was before.
+        moved(annotation.image, prepared.folder)
         if prepared.notice:
             self._trouble(InputError(prepared.notice))
 

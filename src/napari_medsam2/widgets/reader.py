@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from napari_medsam2.session import AnnotationSession
 
-__all__ = ["companions", "get_reader", "read_session", "session_of"]
+__all__ = ["companions", "get_reader", "moved", "read_session", "session_of"]
 
 _SPATIAL = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
@@ -71,6 +71,12 @@ def session_of(layer: Any) -> Path | None:
     said = layer.metadata.get(KEY)
     folder = said.get("session") if isinstance(said, dict) else None
     return Path(folder) if isinstance(folder, str) else None
+
+
+def moved(layer: Any, folder: Path) -> None:
+    """Let a layer that was read from a session say that the session is in another folder from now on."""
+    if session_of(layer) is not None:
+        layer.metadata = {**layer.metadata, KEY: {**layer.metadata[KEY], "session": str(folder.absolute())}}
 
 
 def companions(layers: Sequence[Any], folder: Path) -> list[Any]:
