@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_medsam2._imageref import ChangedImageError, MissingImageError
 from napari_medsam2.errors import InputError
 from napari_medsam2.widgets.coordinates import Frame, guess_axes
+from napari_medsam2.widgets.image_dialogs import goes_on, where_is
 from napari_medsam2.widgets.persist import open_session
 from napari_medsam2.widgets.views_file import image_layer
 
@@ -98,10 +100,32 @@ class Opening:
             bench.finish(lambda: self._adopt(opened, data), stays)
 
         def failed(error: Exception) -> None:
-            self.release()
-            bench.trouble(error)
+            answer = None
+            try:
+                answer = self._ask(folder, image, error)
+            finally:
+                self.release()
+            # Meanwhile the window may have gone.
+            if answer is not None and not bench.closed:
+                self.begin(folder, *answer)
 
         bench.worker.submit(load, done, failed, lane="io")
+
+    def _ask(self, folder: Path, image: Path | None, error: Exception) -> tuple[Path | None, bool] | None:
+        """Ask a person for an image that is missing, or whether one that has changed will do; None if it will not."""
+        bench = self._bench
+        if isinstance(error, MissingImageError) and image is None:
+            chosen = where_is(folder, error)
+            if chosen is not None:
+                return chosen, False
+            bench.say(f"{folder.name} was not opened: its image is missing")
+        elif isinstance(error, ChangedImageError):
+            if goes_on(error):
+                return image, True
+            bench.say(f"{folder.name} was not opened: its image has changed")
+        else:
+            bench.trouble(error)
+        return None
 
     def _adopt(self, opened: Opened, data: LayerData) -> Annotation:
         """Go on with a session that was opened, in a layer of its own."""

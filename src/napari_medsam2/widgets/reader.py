@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_medsam2._imageref import ChangedImageError, MissingImageError
+from napari_medsam2.errors import InputError
 from napari_medsam2.reading.axes import CHANNEL
 from napari_medsam2.storage import JOURNAL
 from napari_medsam2.widgets.kept import is_session
@@ -56,7 +58,11 @@ def read_session(folder: Path) -> list[LayerData]:
     """
     from napari_medsam2.export import open_saved
 
-    session = open_saved(folder)
+    try:
+        session = open_saved(folder)
+    except (ChangedImageError, MissingImageError) as error:
+        # napari's own dialog cannot ask where it is.
+        raise InputError(f"{error}: choose Open… in the dock of Medical SAM 2, which asks for it") from error
     try:
         data, arguments, kind = image_layer(session.stack, read_view(folder))
         mark = {KEY: {"session": str(folder.absolute())}}
