@@ -209,7 +209,7 @@ def test_a_moved_image_is_found_beside_its_session_or_where_one_says(tmp_path: P
     with AnnotationSession.open(tmp_path / "moved" / "s", backend=DummyBackend()) as again:
         assert again.stack.path == tmp_path / "moved" / "s" / ".." / "image.tif"
     (tmp_path / "moved" / "image.tif").rename(tmp_path / "elsewhere.tif")
-    with pytest.raises(InputError, match=r"image\.tif of the session .* is missing; give its new place as image="):
+    with pytest.raises(InputError, match=r"image\.tif of the session .* is missing; give its new place$"):
         AnnotationSession.open(tmp_path / "moved" / "s", backend=DummyBackend())
     AnnotationSession.open(tmp_path / "moved" / "s", backend=DummyBackend(), image=tmp_path / "elsewhere.tif").close()
     # From now on it is looked for there.
@@ -233,7 +233,7 @@ def test_a_changed_image_is_named(tmp_path: Path) -> None:
 
 
 def test_an_array_must_be_given_again(saved: tuple[Path, str]) -> None:
-    with pytest.raises(InputError, match=r"array in memory, of 10 slices of .24, 24. uint8; give it as stack="):
+    with pytest.raises(InputError, match=r"array in memory, of 10 slices of .24, 24. uint8; give it again$"):
         AnnotationSession.open(saved[0], backend=DummyBackend())
     other = ImageStack(squares() + 1, "ZYX", window=(0, 255))
     with pytest.raises(InputError, match="pixels of the image stack have changed"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +21,34 @@ from napari_medsam2.stack import ImageStack
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-__all__ = ["EMBEDDED", "ImageReference"]
+__all__ = ["EMBEDDED", "ChangedImageError", "ImageReference", "MissingImageError"]
 
 _ONE, _MANY = EMBEDDED = "image.npy", "image"
 """Names of an embedded image: one array, or a folder of pictures that differ in size or type."""
 _TRUSTED = 2**28
 """Larger images whose file has the size and time it had are not read through to compare their hash."""
+
+
+class MissingImageError(InputError):
+    """A session's image is not where it was, or was in memory only.
+
+    Parameters
+    ----------
+    message : str
+        What a person reads.
+    path : str, optional
+        Where it was; None for an array in memory.
+    whole_folder : bool
+        Whether that was a folder, or pictures of one, not a file.
+    """
+
+    def __init__(self, message: str, path: str | None, whole_folder: bool = False) -> None:
+        super().__init__(message)
+        self.path, self.whole_folder = path, whole_folder
+
+
+class ChangedImageError(InputError):
+    """A session's image is where it was, and of the same size and type, but has other pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,16 +229,16 @@ class ImageReference:
         if (_lead(stack), sizes) != (self.lead, self.sizes) or stack.dtype != np.dtype(self.dtype):
             raise InputError(
                 f"the image {name} is not the session's: that had {self._describe()}, this has "
-                f"{' × '.join(map(str, _lead(stack)))} slices of {sizes[0]} {stack.dtype}; give the right one as image="
+                f"{' × '.join(map(str, _lead(stack)))} slices of {sizes[0]} {stack.dtype}; give the right one"
             )
         nbytes = sum(h * w for h, w in self.sizes) * (len(self) if len(self.sizes) == 1 else 1) * stack.dtype.itemsize
         if nbytes > _TRUSTED and self.stat is not None and found.stat == self.stat:
             return found
         digest = stack.fingerprint()
         if digest != self.sha256 and not changed:
-            raise InputError(
-                f"the pixels of the image {name} have changed since the session was saved; give the right one as "
-                f"image=, or accept the change with changed=True"
+            raise ChangedImageError(
+                f"the pixels of the image {name} have changed since the session was saved; give the right one, or "
+                f"accept the change"
             )
         return replace(found, sha256=digest)
 
@@ -226,13 +249,18 @@ class ImageReference:
         if image is not None:
             return Path(image).expanduser()
         if self.path is None:
-            raise InputError(
-                f"the image of the session {folder} was an array in memory, of {self._describe()}; give it as stack="
+            raise MissingImageError(
+                f"the image of the session {folder} was an array in memory, of {self._describe()}; give it again", None
             )
         for place in (Path(self.path), folder / (self.relative or self.path)):
-            if place.exists() or "*" in place.name:
+            if place.exists() or glob.glob(str(place), recursive=True):
                 return place
-        raise InputError(f"the image {self.path} of the session {folder} is missing; give its new place as image=")
+        raise MissingImageError(
+            f"the image {self.path} of the session {folder} is missing; give its new place",
+            self.path,
+            # Of a file there is the size, of folders and patterns there is not.
+            self.stat is None,
+        )
 
     def embed(self, stack: ImageStack, folder: Path) -> ImageReference:
         """Copy the pixels into the session's folder, slice by slice."""
@@ -279,8 +307,8 @@ class ImageReference:
                 np.load(folder / _MANY / f"{i:06}.npy", mmap_mode="r", allow_pickle=False) for i in range(len(self))
             ]
         except (OSError, ValueError, EOFError) as error:
-            raise InputError(
-                f"the image in the session {folder} is missing or damaged ({error}); get a copy"
+            raise MissingImageError(
+                f"the image in the session {folder} is missing or damaged ({error}); get a copy", self.path
             ) from error
         return ImageStack(items, None if "N" in self.axes else self.axes, **keep)
 

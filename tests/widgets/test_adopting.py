@@ -94,6 +94,23 @@ def test_what_is_under_way_stays(bench: Workbench, folder: Path) -> None:
     assert _names(bench).count("cells masks") == 1
 
 
+def test_it_is_gone_on_with_where_it_was_saved_last(bench: Workbench, folder: Path, tmp_path: Path) -> None:
+    image, _ = bench.viewer.open(folder, plugin=NAME)
+    wait_until(lambda: bench.annotation is not None)
+    annotation: Any = bench.annotation
+    bench.save_as(tmp_path / "elsewhere")
+    wait_until(lambda: annotation.session.folder == tmp_path / "elsewhere")
+    annotation.session.add_object("more")
+    bench.finish()
+    # Annotate, on the same image.
+    again = bench.annotate(image)
+    assert again.session.folder == tmp_path / "elsewhere"
+    assert [info.name for info in again.session.objects.values()] == ["cell", "more"]
+    bench.finish()
+    with AnnotationSession.open(folder, backend=DummyBackend()) as before:
+        assert [info.name for info in before.objects.values()] == ["cell"]
+
+
 def test_an_image_that_went_before_it_was_opened(bench: Workbench, folder: Path) -> None:
     bench.viewer.open(folder, plugin=NAME)
     bench.viewer.layers.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_medsam2.errors import InputError
 from napari_medsam2.widgets.coordinates import Frame, guess_axes
 from napari_medsam2.widgets.persist import open_session
 from napari_medsam2.widgets.reader import companions, session_of
@@ -32,7 +33,6 @@ class Adopting:
 
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
-        self._opening: Path | None = None
         bench.viewer.layers.events.inserted.connect(self._inserted)
 
     def close(self) -> None:
@@ -51,11 +51,13 @@ class Adopting:
         Raises
         ------
         InputError
-            As `AnnotationSession.open`.
+            As `AnnotationSession.open`; or if it is being opened.
         """
         folder = session_of(image)
         if folder is None:
             return None
+        if self._bench.opening.opens(folder):
+            raise InputError(f"{folder.name} is still being opened; try again in a moment")
         return self._go_on(image, folder, open_session(folder, self._bench.backend))
 
     def begin(self, image: Image, then: Callable[[], Any]) -> bool:
@@ -69,7 +71,7 @@ class Adopting:
         folder = session_of(image)
         if folder is None or self._bench.annotation is not None:
             return False
-        if self._opening is None:
+        if not self._bench.opening.busy:
             self._open(image, folder, then)
         return True
 
@@ -83,18 +85,18 @@ class Adopting:
         if folder is None or not isinstance(layer, Image):
             return
         bench = self._bench
-        if bench.annotation is not None or self._opening is not None:
+        if bench.annotation is not None or bench.opening.busy:
             bench.say(f"{layer.name} is a saved session: finish this one, select that image and press Annotate")
             return
         self._open(layer, folder)
 
     def _open(self, layer: Image, folder: Path, then: Callable[[], Any] | None = None) -> None:
-        bench = self._bench
-        self._opening = folder
-        backend = bench.backend
+        bench, backend = self._bench, self._bench.backend
+        if not bench.opening.claim(folder):
+            return
 
         def done(opened: Opened) -> None:
-            self._opening = None
+            bench.opening.release()
             if layer not in bench.viewer.layers or bench.annotation is not None:
                 opened.session.close()
                 return
@@ -103,10 +105,9 @@ class Adopting:
                 then()
 
         def failed(error: Exception) -> None:
-            self._opening = None
+            bench.opening.release()
             bench.trouble(error)
 
-        bench.say(f"opening {folder.name}…")
         bench.worker.submit(lambda: open_session(folder, backend), done, failed, lane="io")
 
     def _go_on(self, image: Image, folder: Path, opened: Opened) -> Annotation:

@@ -8,6 +8,7 @@ from napari_medsam2.errors import InputError
 from napari_medsam2.reading.hashing import run_through
 from napari_medsam2.widgets.kept import remember
 from napari_medsam2.widgets.persist import Prepared, keep, preparing
+from napari_medsam2.widgets.reader import moved
 from napari_medsam2.widgets.views_file import source_of, view_of
 
 if TYPE_CHECKING:
@@ -84,9 +85,12 @@ class Keeping:
         """
         session = self.annotation.session
         if not session.history and session.folder is None:
-            self._cancel()
+            # Not `_cancel`: whoever waits for the end hears of it.
+            self._stop()
         if self._ticket is None and (session.folder is not None or not session.history):
-            done()
+            then, self._then = [*self._then, (done, failed)], []
+            for call, _ in then:
+                call()
             return
         self._then.append((done, failed))
         if self._ticket is None:
@@ -144,15 +148,20 @@ class Keeping:
     def _settle(self) -> None:
         self._ticket = self._percent = None
 
-    def _cancel(self) -> None:
+    def _stop(self) -> None:
         if self._ticket is not None:
             self._ticket.cancel()
         self._settle()
+
+    def _cancel(self) -> None:
+        self._stop()
         self._then = []
 
     def _keep(self, prepared: Prepared) -> None:
         annotation = self.annotation
         keep(annotation.session, prepared, view_of(annotation.image, annotation.frame.spec.axes))
+        # Or it would be gone on with where it was before.
+        moved(annotation.image, prepared.folder)
         if prepared.notice:
             self._trouble(InputError(prepared.notice))
 

@@ -133,8 +133,8 @@ def preparing(
         embed = place is None and small
         if place is None and not small:
             notice = (
-                f"{stack.name} is in memory only and too large to be copied into the session; save it to a file, and "
-                f"open that before you go on with the session"
+                f"{stack.name} is in memory only and too large to be copied into the session unasked; choose Save as… "
+                f"to keep a copy of it with the session, which cannot be opened again without the image"
             )
     if embed:
         fresh = not folder.exists()

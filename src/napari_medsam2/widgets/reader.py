@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_medsam2._imageref import ChangedImageError, MissingImageError
+from napari_medsam2.errors import InputError
 from napari_medsam2.reading.axes import CHANNEL
 from napari_medsam2.storage import JOURNAL
 from napari_medsam2.widgets.kept import is_session
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_medsam2.session import AnnotationSession
 
-__all__ = ["companions", "get_reader", "read_session", "session_of"]
+__all__ = ["companions", "get_reader", "moved", "read_session", "session_of"]
 
 _SPATIAL = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
@@ -56,7 +58,11 @@ def read_session(folder: Path) -> list[LayerData]:
     """
     from napari_medsam2.export import open_saved
 
-    session = open_saved(folder)
+    try:
+        session = open_saved(folder)
+    except (ChangedImageError, MissingImageError) as error:
+        # napari's own dialog cannot ask where it is.
+        raise InputError(f"{error}: choose Open… in the dock of Medical SAM 2, which asks for it") from error
     try:
         data, arguments, kind = image_layer(session.stack, read_view(folder))
         mark = {KEY: {"session": str(folder.absolute())}}
@@ -71,6 +77,12 @@ def session_of(layer: Any) -> Path | None:
     said = layer.metadata.get(KEY)
     folder = said.get("session") if isinstance(said, dict) else None
     return Path(folder) if isinstance(folder, str) else None
+
+
+def moved(layer: Any, folder: Path) -> None:
+    """Let a layer that was read from a session say that the session is in another folder from now on."""
+    if session_of(layer) is not None:
+        layer.metadata = {**layer.metadata, KEY: {**layer.metadata[KEY], "session": str(folder.absolute())}}
 
 
 def companions(layers: Sequence[Any], folder: Path) -> list[Any]:

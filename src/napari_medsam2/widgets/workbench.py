@@ -17,11 +17,10 @@ from napari_medsam2.widgets.annotation import Annotation
 from napari_medsam2.widgets.coordinates import Frame
 from napari_medsam2.widgets.keeping import Keeper
 from napari_medsam2.widgets.layer_spec import guess_axes, stack_of
-from napari_medsam2.widgets.persist import Opened, open_session
+from napari_medsam2.widgets.opening import Opening
 from napari_medsam2.widgets.running import Reach
 from napari_medsam2.widgets.trouble import tell
 from napari_medsam2.widgets.verbs import COMMANDS
-from napari_medsam2.widgets.views_file import image_layer
 from napari_medsam2.widgets.wanted import Wanted
 from napari_medsam2.widgets.worker import Ticket, Worker
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_medsam2.backend.protocol import Backend
-    from napari_medsam2.widgets.views_file import LayerData
 
 __all__ = ["Workbench", "WorkbenchEvents"]
 
@@ -76,6 +74,7 @@ class Workbench:
         self._warming: Ticket | None = None
         self.stops: list[Callable[[], None]] = []
         self.keeper = Keeper(self)
+        self.opening = Opening(self)
         self.adopting = Adopting(self)
         # What the dock's sections say; keys, palette and buttons go by the same.
         self.wanted: Callable[[], Wanted | None] = self.likely
@@ -234,6 +233,8 @@ class Workbench:
     def open_folder(self, folder: Path, image: Path | None = None, changed: bool = False) -> None:
         """Go on with a saved session: it is opened in a thread, then its image and layers come into the viewer.
 
+        Nothing happens where it is open, or being opened.
+
         Parameters
         ----------
         folder : Path
@@ -243,35 +244,7 @@ class Workbench:
         changed : bool
             Go on even if the pixels of the image have changed.
         """
-        backend = self.backend
-        self.say(f"opening {folder.name}…")
-
-        def load() -> tuple[Opened, LayerData]:
-            opened = open_session(folder, backend, image, changed)
-            try:
-                return opened, image_layer(opened.stack, opened.view)
-            except BaseException:
-                opened.session.close()
-                raise
-
-        def done(found: tuple[Opened, LayerData]) -> None:
-            # Not before it is known that the other one can be opened.
-            self.finish(lambda: self.adopt(*found), lambda _: found[0].session.close())
-
-        self.worker.submit(load, done, lane="io")
-
-    def adopt(self, opened: Opened, data: LayerData) -> Annotation:
-        """Go on with a session that was opened, in a layer of its own."""
-        from napari.layers import Image, Layer
-
-        image = Layer.create(*data)
-        if not isinstance(image, Image):
-            raise InputError(f"the session's image is shown as {type(image).__name__}, not as an image")
-        self.viewer.add_layer(image)
-        frame = Frame(image, str(image.metadata.get("axes") or guess_axes(image)), self.viewer.dims)
-        annotation = self.open(image, frame, opened.session)
-        self.say(f"went on with {folder.name if (folder := opened.session.folder) else image.name}")
-        return annotation
+        self.opening.begin(folder, image, changed)
 
     def save_as(self, folder: Path) -> None:
         """Keep the session in another folder from now on; the image is read in a thread first.
