@@ -14,7 +14,7 @@ _ROOT = Path(napari_medsam2.__file__).parent
 # Each floor may use what stands on it or below it, never what stands above.
 _FLOORS = [
     "errors",
-    "_compact _files _journal _lock _outlines _painted _rle geometry ending overlap specks words _progress",
+    "_compact _files _journal _lock _numbers _outlines _painted _rle geometry ending overlap specks words _progress",
     "stack reading results metrics backend.protocol",
     "prompts samples memory cache backend objects refine",
     "prediction _imageref",

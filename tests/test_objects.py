@@ -132,6 +132,18 @@ def test_small_pieces_stay_and_taken_labels_are_left_alone(noise: np.ndarray) ->
         split_components(_results(noise), _stack(noise), 7)
 
 
+def test_pieces_of_a_mask_of_the_largest_number_get_small_ones(noise: np.ndarray) -> None:
+    whole = np.where(noise, 65_535, 0)
+    _, count = ndimage.label(noise)
+    pieces = split_components(_results(whole), _stack(whole), 65_535, taken=[3])
+    assert list(pieces.names) == [label for label in range(1, count + 1) if label != 3]
+    assert 65_535 in _after(pieces, whole)
+    tracked = np.zeros((2, 20, 20), np.int32)
+    tracked[0, 2:8, 2:8] = tracked[1, 12:18, 12:18] = 65_535
+    stack = ImageStack(np.zeros((2, 20, 20), np.uint8), "TYX")
+    assert np.unique(_after(track(_results(tracked), stack), tracked)).tolist() == [0, 1, 65_535]
+
+
 def test_pieces_of_time_points_are_apart() -> None:
     volume = np.zeros((6, 12, 12), np.int32)
     volume[:, 2:6, 2:6] = 1

@@ -160,6 +160,17 @@ def test_labels_choose_their_type_and_stay_unique(session: AnnotationSession) ->
             session.add_object(label=bad)  # type: ignore[arg-type]
 
 
+def test_new_objects_need_no_larger_type_while_small_numbers_are_free(session: AnnotationSession) -> None:
+    session.add_object(label=2)
+    session.add_object(label=65_534)
+    assert [session.add_object() for _ in range(4)] == [65_535, 1, 3, 4]
+    assert session.dtype == np.uint16
+    session.add_object(label=70_000)
+    assert session.add_object() == 70_001
+    session.add_object(label=2**31 - 1)
+    assert session.add_object() == 5
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
 import numpy as np
 
 from napari_medsam2._journal import Blob, Piece
+from napari_medsam2._numbers import LARGEST_LABEL
 from napari_medsam2.backend.protocol import Decoded, Reason
 from napari_medsam2.errors import InputError
 from napari_medsam2.geometry import View
 from napari_medsam2.prediction import Prediction
 from napari_medsam2.prompts import SlicePrompt, check_box, check_points
 from napari_medsam2.results import ObjectResult, PackedResult, Read, Source, pack_members
-from napari_medsam2.state import LARGEST_LABEL, EntryKind, Key, Mark, ObjectInfo, Value, Wish
+from napari_medsam2.state import EntryKind, Key, Mark, ObjectInfo, Value, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

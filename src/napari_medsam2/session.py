@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medsam2._codec import check_color
+from napari_medsam2._numbers import LARGEST_LABEL, free_labels
 from napari_medsam2.errors import InputError
 from napari_medsam2.prompts import Prompt, SlicePrompt, along, check_box, check_mask, check_points, only_cuts
 from napari_medsam2.question import Answer, Question
 from napari_medsam2.results import LazyLabels, ObjectResult, PackedResult, SliceResult
 from napari_medsam2.session_base import Kind, SessionEvents
 from napari_medsam2.session_propagation import PropagatingSession
-from napari_medsam2.state import LARGEST_LABEL, Key, ObjectInfo
+from napari_medsam2.state import Key, ObjectInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,7 +79,7 @@ class AnnotationSession(PropagatingSession):
             If the label is taken or not between 1 and 2³¹ − 1, or the colour is none.
         """
         if label is None:
-            label = max(self.objects, default=0) + 1
+            label = next(free_labels(self.objects))
         if not _is_whole(label) or not 1 <= label <= LARGEST_LABEL:
             raise InputError(f"a label must be a whole number from 1 to {LARGEST_LABEL}, not {label!r}")
         label = int(label)

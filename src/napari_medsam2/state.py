@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 __all__ = [
-    "LARGEST_LABEL",
     "Changes",
     "Entry",
     "EntryKind",
@@ -35,8 +34,6 @@ Wish = Literal["pinned", "dropped"]
 """What a person wants of a slice's memory: that the bank always holds it, or never."""
 
 EntryKind = Literal["object", "prompt", "prediction", "result", "mark", "pending", "memory"]
-
-LARGEST_LABEL = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)

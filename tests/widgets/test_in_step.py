@@ -219,6 +219,39 @@ def test_the_first_key_begins_with_what_was_chosen(dock: MedSam2Dock) -> None:
     assert annotation.session.stack.window == (0, 255)
 
 
+def test_the_choices_hold_while_other_layers_come_and_go(dock: MedSam2Dock) -> None:
+    viewer, section = dock.bench.viewer, dock.image
+    section.axes.setCurrentIndex(section.axes.findData("CYX"))
+    section.kind.setCurrentIndex(1)
+    section.channel.setCurrentIndex(section.channel.findData(7))
+    section.intensity.setCurrentIndex(1)
+    said = section.about.text()
+    atlas = viewer.add_labels(np.zeros((10, 96, 96), np.uint8), name="atlas")
+    viewer.add_points(ndim=3)
+    viewer.layers.remove(atlas)
+    assert section.channel.currentText() == "Channel 7"
+    assert section.about.text() == said
+    section.start.click()
+    annotation = dock.bench.annotation
+    assert annotation is not None
+    assert annotation.session.stack.axes == "CYX"
+    assert annotation.session.kind == "collection"
+    assert annotation.session.stack.window == (0, 255)
+
+
+def test_another_image_has_choices_of_its_own(dock: MedSam2Dock) -> None:
+    viewer, section = dock.bench.viewer, dock.image
+    section.intensity.setCurrentIndex(1)
+    other = viewer.add_image(np.zeros((3, 30, 30)), name="another")
+    section.layer.setCurrentIndex(section.layer.findText("another"))
+    assert section.axes.currentText() == "CYX"
+    assert section.channel.currentText() == "All channels"
+    assert section.intensity.currentText() == "Automatic"
+    viewer.layers.remove(other)
+    assert section.axes.currentText() == "ZYX"
+    assert section.channel.currentText() == "Grey values"
+
+
 # -- layers ------------------------------------------------------------------------------------------------------------
 
 

@@ -97,6 +97,18 @@ def test_a_session_opens_as_layers(model: ViewerModel, tmp_path: Path) -> None:
     session.close()
 
 
+def test_large_labels_have_their_colours(model: ViewerModel, tmp_path: Path) -> None:
+    session = AnnotationSession(ImageStack(squares(), "ZYX", name="cells"), backend=DummyBackend())
+    session.add_object("cell", label=70_000, color="#ff0000")
+    session.add_box(70_000, 2, (2.5, 2.5, 10.5, 11.5))
+    session.save_as(tmp_path / "s", embed=True)
+    session.close()
+    _, labels = model.open(tmp_path / "s" / "session.journal", plugin=None)
+    drawn = np.asarray(labels.data[2])
+    assert set(np.unique(drawn)) == {0, 70_000}
+    np.testing.assert_array_equal(labels.colormap.map(drawn)[drawn == 70_000][0], (1, 0, 0, 1))
+
+
 def test_it_lies_where_it_lay(model: ViewerModel, tmp_path: Path) -> None:
     layer = Image(
         squares(), scale=(3, 1, 2), translate=(5, 6, 7), affine=np.diag([1, 2, 2, 1]), contrast_limits=(7, 70)

@@ -13,7 +13,7 @@ import tifffile
 from tests.dummy import DummyBackend
 from tests.widgets.docking import settle
 from tests.widgets.driving import click, drag, key, wait_until
-from tests.widgets.test_dock import SIDE, TOP, begin, dock, is_square, notes, world
+from tests.widgets.test_dock import SIDE, TOP, begin, dock, image, is_square, notes, world
 
 from napari_medsam2 import AnnotationSession, ImageStack
 from napari_medsam2.errors import InputError
@@ -177,6 +177,61 @@ def test_numbers_beyond_what_the_layer_holds_are_made_small() -> None:
     np.testing.assert_array_equal(small.slice_labels(0), [[0, 4], [5, 3]])
     with pytest.raises(InputError, match="3 objects, more than there are numbers left"):
         numbered(labels, {1, 2}, 4)
+
+
+def test_beside_a_mask_of_the_largest_number_objects_are_begun_painted_and_split(
+    dock: MedSam2Dock, tmp_path: Path, notes: list[str]
+) -> None:
+    # As other programs write one thing, or all things, in white.
+    labels = np.where(made_elsewhere() == 2, 65_535, 0).astype(np.uint16)
+    labels[:, 70:80, 5:15] = 65_535
+    tifffile.imwrite(tmp_path / "white.tif", labels, metadata={"axes": "ZYX"})
+    annotation = begin(dock)
+    take(annotation, tmp_path / "white.tif", "review")
+    imported(annotation, 1)
+    layer = annotation.masks.layer
+    key(dock.bench.viewer, "N")
+    click(dock.bench.viewer, world(dock, 28, 28))
+    settle(annotation)
+    assert np.asarray(layer.data[5])[28, 28] == annotation.label == layer.selected_label
+    assert np.asarray(layer.data[5])[75, 10] == 65_535
+    annotation.operations.split(65_535, "pieces")
+    wait_until(lambda: len(annotation.session.objects) == 3)
+    shown = np.asarray(layer.data[5])
+    assert set(np.unique(shown)) - {0} <= set(annotation.session.objects)
+    np.testing.assert_array_equal(shown, annotation.session.slice_labels(5))
+    assert shown.dtype == np.uint16
+    assert not notes
+
+
+def test_a_session_with_large_labels_opens_and_goes_on(dock: MedSam2Dock, tmp_path: Path, notes: list[str]) -> None:
+    session = AnnotationSession(ImageStack(image(), "ZYX", name="cells"), backend=DummyBackend())
+    large = {1: 70_000, 2: 2**31 - 1}
+    for number, label in large.items():
+        session.add_object(label=label, color="#ff0000" if number == 1 else "#0000ff")
+        session.add_mask(label, 5, made_elsewhere()[5] == number)
+    session.save_as(tmp_path / "large", embed=True)
+    session.close()
+    dock.bench.open_folder(tmp_path / "large")
+    wait_until(lambda: dock.bench.annotation is not None)
+    annotation = dock.bench.annotation
+    assert annotation is not None
+    settle(annotation)
+    annotation.show(5)
+    layer = annotation.masks.layer
+
+    def seen(label: int) -> list[float]:
+        drawn = layer.colormap.map(np.asarray(layer.data[5]))
+        top, left = TOP[label]
+        return [float(value) for value in drawn[top + 4, left + 4]]
+
+    assert (seen(1), seen(2)) == ([1, 0, 0, 1], [0, 0, 1, 1])
+    annotation.visible(70_000, False)
+    assert seen(1)[3] == 0
+    annotation.select(2**31 - 1)
+    annotation.new_object()
+    assert annotation.label == layer.selected_label == 1
+    assert notes == ["The session was made with the model dummy, not compact"]
 
 
 def test_the_export_dialog_writes_what_is_annotated(

@@ -13,7 +13,7 @@ from napari_medsam2.results import ObjectResult, PackedResult, Results
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Changes", "ResultsLike", "free_label", "in_window", "relabel", "require", "seen"]
+__all__ = ["Changes", "ResultsLike", "in_window", "relabel", "require", "seen"]
 
 _CERTAIN = 127
 
@@ -156,9 +156,3 @@ def require(results: ResultsLike, label: int) -> list[int]:
     if not found:
         raise InputError(f"object {label} has no mask on any slice; segment it first")
     return found
-
-
-def free_label(results: ResultsLike, taken: Mapping[int, object] | None = None) -> int:
-    """Return a label above all that are in use."""
-    known = max((label for _, label, *_ in results.summary()), default=0)
-    return max(known, max(taken or (), default=0)) + 1

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from napari_medsam2._numbers import free_labels
 from napari_medsam2.errors import InputError
-from napari_medsam2.objects._changes import Changes, free_label, in_window, relabel, require, seen
+from napari_medsam2.objects._changes import Changes, in_window, relabel, require, seen
 from napari_medsam2.objects._components import components, label_slice, sizes
 from napari_medsam2.objects._masks import check_dimensions, spans, step, windows
 from napari_medsam2.results import Results
@@ -109,7 +111,7 @@ def split_components(
     Returns
     -------
     Changes
-        The new objects, numbered upwards from the first free label in order of their first slice.
+        The new objects, numbered upwards by free labels in order of their first slice.
 
     Raises
     ------
@@ -132,7 +134,7 @@ def split_components(
     large = total >= smallest
     large[total.argmax()] = False
     new = np.full(len(total), label, np.int64)
-    new[large] = _free(results, label, taken) + np.arange(int(large.sum()))
+    new[large] = _free(results, label, taken, int(large.sum()))
     if not large.any():
         raise InputError(f"object {label} is in one piece; to cut pieces that touch, use the watershed")
     changed = Results()
@@ -146,8 +148,9 @@ def split_components(
     return Changes(changed, cleared, names=_names(new[large].tolist(), name))
 
 
-def _free(results: ResultsLike, label: int, taken: Collection[int]) -> int:
-    return max(free_label(results), label + 1, max(taken, default=0) + 1)
+def _free(results: ResultsLike, label: int, taken: Collection[int], count: int) -> list[int]:
+    known = {label for _, label, *_ in results.summary()} | {label, *taken}
+    return sorted(islice(free_labels(known), count))
 
 
 def _put_pieces(changed: Results, result: ObjectResult, pieces: np.ndarray) -> None:
@@ -213,7 +216,7 @@ def split_touching(
     if len(counts) <= 2:
         raise InputError(f"object {label} has no neck to be cut at; give a smaller depth, or split it by hand")
     largest = int(np.argmax(counts))
-    free = iter(range(_free(results, label, taken), 2**31))
+    free = iter(_free(results, label, taken, len(counts) - 2))
     new = {number: label if number == largest else next(free) for number in range(1, len(counts))}
     changed = Results()
     for index in numbered.indices():

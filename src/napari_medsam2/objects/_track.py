@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from napari_medsam2._numbers import free_labels
 from napari_medsam2.errors import InputError
-from napari_medsam2.objects._changes import Changes, free_label, relabel
+from napari_medsam2.objects._changes import Changes, relabel
 from napari_medsam2.reading.axes import leading
 from napari_medsam2.results import Results
 
@@ -119,7 +120,7 @@ def track(
     tails: dict[int, _Tail] = {}
     names: dict[int, str] = {}
     used = known - chosen
-    free = max(free_label(results), max(taken, default=0) + 1)
+    free = free_labels(known.union(taken))
     for time in sorted(times):
         unlinked = _present(results, times[time], chosen)
         for back in range(1, gap + 2):
@@ -134,7 +135,7 @@ def track(
         for label in sorted(unlinked):
             name = label
             if name in used:
-                name, free = free, free + 1
+                name = next(free)
                 names[name] = f"object {name}"
             used.add(name)
             tracks[time, label] = name

@@ -163,6 +163,8 @@ class Annotation:
             if not told and not session.results.indices(self._label):
                 self.say(f"{session.objects[self._label].name} is still empty: it is the new one")
                 return self._label
+        if len(session.objects) >= self.masks.top:
+            raise InputError(f"there are {self.masks.top} objects, and no number left for another; delete one first")
         self._label = session.add_object(name)
         self.masks.select(self._label)
         self.events.objects.emit()

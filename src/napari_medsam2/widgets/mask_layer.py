@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medsam2._canvas import colour_of, hex_of
+from napari_medsam2._numbers import LARGEST_LABEL
 from napari_medsam2.widgets.painting import masks_painted
 from napari_medsam2.widgets.shown_labels import ShownLabels
 
@@ -76,6 +77,11 @@ class MaskLayer:
         self.layer.events.selected_label.connect(self._guard)
         self.color()
 
+    @property
+    def top(self) -> int:
+        """The largest number of an object that the layer can show."""
+        return min(int(np.iinfo(self.data.dtype).max), LARGEST_LABEL)
+
     # -- session → layer -------------------------------------------------------------------------------------------
 
     def refresh(self, index: int | None = None, shown: int | None = None) -> None:
@@ -108,7 +114,7 @@ class MaskLayer:
 
     def color(self) -> None:
         """Give the objects their colours; those that are hidden have none."""
-        from napari.utils.colormaps import DirectLabelColormap
+        from napari_medsam2.widgets.label_colors import LabelColors
 
         wanted: dict[int | None, Any] = {label: self.color_of(label) for label in self._session.objects}
         wanted |= dict.fromkeys(self._hidden, "transparent")
@@ -116,11 +122,11 @@ class MaskLayer:
             return
         # A new table costs napari a redrawing of everything: it has the colours of objects to come, and keeps those of
         # objects that are gone, which a merge or its undoing may bring back.
-        top, most = max(self._session.objects, default=0), int(np.iinfo(self._session.dtype).max)
-        ahead = {label: hex_of(colour_of(label)) for label in range(top + 1, min(top + _AHEAD, most) + 1)}
+        top = max(self._session.objects, default=0)
+        ahead = {label: hex_of(colour_of(label)) for label in range(top + 1, min(top + _AHEAD, self.top) + 1)}
         none: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
         self._colors = none | ahead | self._colors | wanted
-        self.layer.colormap = DirectLabelColormap(color_dict=dict(self._colors))
+        self.layer.colormap = LabelColors(color_dict=dict(self._colors))
 
     def color_of(self, label: int) -> str:
         """An object's colour, ``"#rrggbb"``: its own, or the one that exports give it as well."""
@@ -170,6 +176,4 @@ class MaskLayer:
 
     def _guard(self, _: Any = None) -> None:
         """Keep to labels that the layer's type can hold."""
-        top = int(np.iinfo(self.data.dtype).max)
-        if self.layer.selected_label > top:
-            self.layer.selected_label = top
+        self.layer.selected_label = min(int(self.layer.selected_label), self.top)

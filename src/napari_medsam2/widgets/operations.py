@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_medsam2.errors import InputError
 from napari_medsam2.state import ObjectInfo
 from napari_medsam2.widgets.takeover import numbered, take_over
@@ -67,14 +69,18 @@ class Operations:
 
         def compute(frozen: AnnotationSession) -> Iterator[Changes]:
             if how == "touching":
-                yield split_touching(
+                changes = split_touching(
                     frozen.results, frozen.stack, label, 3 if deep else 2, taken=frozen.objects, name=name
                 )
             else:
                 flat = how == "pieces-2d" or not deep
-                yield split_components(
+                changes = split_components(
                     frozen.results, frozen.stack, label, 2 if flat else 3, taken=frozen.objects, name=name
                 )
+            # The masks layer shows at least what the session's type of labels holds.
+            if max(changes.names) > np.iinfo(frozen.dtype).max:
+                raise InputError(f"object {label} has more pieces than there are numbers left; delete objects first")
+            yield changes
 
         self._run(f"split object {label}", compute)
 

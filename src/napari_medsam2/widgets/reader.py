@@ -104,6 +104,7 @@ def _folder(path: str | Sequence[str]) -> Path | None:
 
 def _labels(session: AnnotationSession, image: dict[str, Any], mark: dict[str, Any]) -> LayerData:
     from napari_medsam2.export._source import entries, table
+    from napari_medsam2.widgets.label_colors import LabelColors
 
     array = StackArray(session.stack)
     axes = array.axes
@@ -123,7 +124,7 @@ def _labels(session: AnnotationSession, image: dict[str, Any], mark: dict[str, A
     arguments: dict[str, Any] = {
         **{name: image[name] for name in _SPATIAL if name in image},
         "name": f"{image['name']} masks",
-        "colormap": colors,
+        "colormap": LabelColors(color_dict=colors),
         "metadata": {"axes": axes, KEY: {**mark[KEY], **table(objects)}},
     }
     return labels, arguments, "labels"

@@ -195,7 +195,7 @@ def begin(annotation: Annotation, source: Labels | Path, use: Use) -> None:
     annotation.prompting.settled()
     stack = annotation.session.stack
     labels = from_file(source, stack) if isinstance(source, Path) else from_layer(source, annotation.frame, stack)
-    annotation.operations.take_over(labels, use, annotation.index, int(np.iinfo(annotation.masks.data.dtype).max))
+    annotation.operations.take_over(labels, use, annotation.index, annotation.masks.top)
 
 
 def _shape(layer: Labels) -> tuple[int, ...]:

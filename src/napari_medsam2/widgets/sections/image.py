@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton, QSizePolicy, QWidget
 
 from napari_medsam2.errors import InputError
-from napari_medsam2.widgets.layer_spec import LayerSpec, choices, guess_axes
+from napari_medsam2.widgets.layer_spec import LayerSpec, choices, guess_axes, shape_of
 from napari_medsam2.widgets.sections.parts import Section, elided, row
 from napari_medsam2.widgets.wanted import Wanted
 
@@ -30,6 +30,8 @@ class ImageSection(Section):
         self._bench = bench
         self._layers: list[Image] = []
         self._busy = False
+        # The image that the choices are for, and its shape.
+        self._guessed: tuple[Image, tuple[int, ...]] | None = None
         self.layer = _combo("The image layer to annotate. The active layer is chosen by itself.")
         self.axes = _combo("What the image's axes are, from the first slider to rows and columns.")
         self.channel = _combo("What the model looks at, in an image with several channels.")
@@ -121,6 +123,7 @@ class ImageSection(Section):
             sizes = "×".join(map(str, stack.slice_shape(0))) if stack.uniform else "different sizes"
             self.about.setText(f"{len(stack)} {what} of {sizes}, {stack.axes}")
         elif not self._layers:
+            self._guessed = None
             self.about.setText("Open an image, or File ▸ Open Sample ▸ Medical SAM 2")
         else:
             self._chosen()
@@ -139,6 +142,11 @@ class ImageSection(Section):
         image = self._current()
         if self._busy or image is None or self._bench.annotation is not None:
             return
+        if self._guessed == (image, shape_of(image)):
+            # Layers come and go beside it: what a person chose for it holds.
+            self._describe()
+            return
+        self._guessed = None
         self._busy = True
         self.axes.clear()
         try:
@@ -146,6 +154,7 @@ class ImageSection(Section):
                 self.axes.addItem(axes, axes)
             self.axes.setCurrentText(guess_axes(image))
             self.start.setEnabled(True)
+            self._guessed = image, shape_of(image)
         except InputError as error:
             self.about.setText(str(error))
             self.start.setEnabled(False)
@@ -170,6 +179,13 @@ class ImageSection(Section):
         self.kind.setCurrentIndex(1 if "N" in axes else 0)
         # A single picture is both.
         self.kind.setEnabled(spec.length > 1)
+        self._describe()
+
+    def _describe(self) -> None:
+        image, axes = self._current(), self.axes.currentData()
+        if image is None or not axes:
+            return
+        spec = LayerSpec.of(image, axes)
         words = " · ".join(f"{_WORDS[letter]} {size}" for letter, size in zip(spec.axes, spec.shape, strict=True))
         self.about.setText(words)
 
