@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from napari_medsam2 import ImageStack, InputError
 from napari_medsam2.prompts import Prompt, SlicePrompt, load_prompts, save_prompts
@@ -66,6 +67,18 @@ def test_a_file_with_every_kind_of_prompt(tmp_path: Path, stack: ImageStack) -> 
     assert three.content.mask is not None
     np.testing.assert_array_equal(three.content.mask, mask > 0)
     np.testing.assert_array_equal(four.content.labels, [1])
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_a_mask_is_read_whatever_colours_its_picture_has(tmp_path: Path, stack: ImageStack, mode: str) -> None:
+    mask = np.zeros((20, 30), np.uint8)
+    mask[4:9, 3:12] = 255
+    picture = Image.fromarray(mask).convert(mode)
+    assert mode[-1] != "A" or picture.getchannel("A").getextrema() == (255, 255)
+    picture.save(tmp_path / "m.png")
+    (prompt,) = load_prompts(_write(tmp_path / "p.json", [{"object": 1, "index": 0, "mask": "m.png"}]), stack)
+    assert prompt.content.mask is not None
+    np.testing.assert_array_equal(prompt.content.mask, mask > 0)
 
 
 def test_what_is_saved_is_read_again(tmp_path: Path, stack: ImageStack) -> None:

@@ -312,7 +312,10 @@ def _read_mask(name: Any, where: str, folder: Path | None, shape: tuple[int, int
     if len(stack) != 1:
         raise InputError(f"the mask file {name}{where} must hold one 2-D image, not {len(stack)} slices")
     raw = stack.raw(0)
-    return check_mask(raw.max(2) if raw.ndim == 3 else raw, shape, where)
+    if raw.ndim == 3:
+        # Opacity is no mask: as a rule it is full everywhere.
+        raw = raw[..., : raw.shape[2] - 1 if raw.shape[2] in (2, 4) else None].max(2)
+    return check_mask(raw, shape, where)
 
 
 def save_prompts(path: str | Path, prompts: Iterable[Prompt]) -> None:
