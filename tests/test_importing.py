@@ -274,6 +274,26 @@ def test_imagej_regions_of_others(tmp_path: Path) -> None:
         open_labels(tmp_path / "b.zip", stack)
 
 
+@pytest.mark.parametrize(("axes", "counted", "other"), [("ZYX", "t", "z"), ("TYX", "z", "t"), ("ZYX", "z", "t")])
+def test_imagej_may_count_times_as_depths(tmp_path: Path, axes: str, counted: str, other: str) -> None:
+    roifile = pytest.importorskip("roifile")
+    stack = ImageStack(np.zeros((3, 20, 24), np.uint8), axes)
+
+    def regions(*others: int) -> Path:
+        rois = [roifile.ImagejRoi(roitype=roifile.ROI_TYPE.RECT, top=2, left=3, bottom=7, right=9) for _ in "abc"]
+        for number, roi in enumerate(rois):
+            roi.name = f"region {number}"
+            setattr(roi, f"{counted}_position", number + 1)
+            setattr(roi, f"{other}_position", others[number])
+        roifile.roiwrite(tmp_path / "a.zip", rois, mode="w")
+        return tmp_path / "a.zip"
+
+    labels = open_labels(regions(1, 1, 1), stack)
+    assert [np.unique(labels.slice_labels(index)).tolist() for index in range(3)] == [[0, 1], [0, 2], [0, 3]]
+    with pytest.raises(InputError, match=f"several depths and times, but .* has axes {axes}"):
+        open_labels(regions(1, 2, 1), stack)
+
+
 def test_regions_without_their_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "roifile", None)
     with pytest.raises(InputError, match=r"napari-medsam2\[export\]"):
