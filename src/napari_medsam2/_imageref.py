@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -230,7 +231,7 @@ class ImageReference:
                 f"the image of the session {folder} was an array in memory, of {self._describe()}; give it as stack="
             )
         for place in (Path(self.path), folder / (self.relative or self.path)):
-            if place.exists() or "*" in place.name:
+            if place.exists() or next(glob.iglob(str(place), recursive=True), None) is not None:
                 return place
         raise InputError(f"the image {self.path} of the session {folder} is missing; give its new place as image=")
 
