@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import nibabel as untyped
@@ -214,6 +215,37 @@ def test_coco_instances_of_one_category_become_objects(tmp_path: Path) -> None:
     assert (other[3:9, 2:7] == 3).all()
     assert (other[11:13, 10:13] == 4).all()
     assert np.count_nonzero(other) == 30 + 6
+
+
+@pytest.mark.parametrize("form", ["polygons", "boxes", "regions"])
+def test_many_small_objects_of_a_large_slice_take_little_time(tmp_path: Path, form: str) -> None:
+    stack = ImageStack(np.zeros((1, 4096, 4096), np.uint8), "ZYX")
+    places = [(y, x) for y in range(0, 4000, 400) for x in range(0, 4000, 400)]
+    if form == "regions":
+        roifile = pytest.importorskip("roifile")
+        kind = roifile.ROI_TYPE.RECT
+        rois = [
+            roifile.ImagejRoi(roitype=kind, top=y, left=x, bottom=y + 20, right=x + 30, name=f"{y}-{x}", position=1)
+            for y, x in places
+        ]
+        path = tmp_path / "a.zip"
+        roifile.roiwrite(path, rois, mode="w")
+    else:
+        path = tmp_path / "a.json"
+        annotations = [
+            {"id": number, "image_id": 1, "category_id": 1, "bbox": [x, y, 30, 20]}
+            | ({"segmentation": [[x, y, x + 30, y, x + 30, y + 20, x, y + 20]]} if form == "polygons" else {})
+            for number, (y, x) in enumerate(places)
+        ]
+        image = {"id": 1, "height": 4096, "width": 4096}
+        path.write_text(json.dumps({"images": [image], "categories": [], "annotations": annotations}))
+    labels = open_labels(path, stack)
+    start = time.perf_counter()
+    drawn = labels.slice_labels(0)
+    # A hundred masks of the size of the slice take half a minute.
+    assert time.perf_counter() - start < 5
+    assert [drawn[y : y + 20, x : x + 30].min() for y, x in places] == list(range(1, 101))
+    assert np.count_nonzero(drawn) == 100 * 600
 
 
 @pytest.mark.parametrize(

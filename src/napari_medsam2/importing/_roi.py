@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_medsam2._outlines import fill
+from napari_medsam2._outlines import fill_window
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._roi import roifile
 from napari_medsam2.export._source import KEY, ObjectEntry, parse_table
@@ -63,7 +63,8 @@ def open_rois(path: Path, stack: ImageStack) -> LabelFile:
     def draw(index: int) -> np.ndarray:
         labels = np.zeros(stack.slice_shape(index), np.uint32)
         for label, paths in by_slice.get(index, ()):
-            labels[fill(paths, stack.slice_shape(index))] = label
+            window, mask = fill_window(paths, stack.slice_shape(index))
+            labels[window][mask] = label
         return labels
 
     return LabelFile(path.stem, draw, len(stack), dict(sorted(objects.items())))
