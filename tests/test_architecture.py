@@ -20,7 +20,7 @@ _FLOORS = [
     "prediction _imageref",
     "_banks _meeting plan question",
     "_meeting propagation state",
-    "history _codec correction review",
+    "history _codec _edits correction review",
     "storage",
     "document",
     "session_events",

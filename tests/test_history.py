@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -8,8 +9,16 @@ from tests.dummy import DummyBackend, stack_of_squares
 from tests.saving import annotate, content
 
 from napari_medsam2 import AnnotationSession, InputError, ObjectResult
+from napari_medsam2.objects import merge, split_components, split_touching
 from napari_medsam2.prompts import SlicePrompt
 from napari_medsam2.state import ObjectInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_medsam2 import ImageStack
+    from napari_medsam2.objects import Changes
+    from napari_medsam2.results import Results
 
 BOX = (2.5, 2.5, 10.5, 11.5)
 
@@ -175,6 +184,69 @@ def test_an_edit_is_one_step_and_keeps_seeds_true(session: AnnotationSession) ->
     with pytest.raises(InputError, match="does not fit"):
         session.edit("wrong", [ObjectResult.from_mask(1, 4, square[:20])])
     assert len(session.history) == 5
+
+
+def _carry_out(session: AnnotationSession, name: str, found: Changes) -> None:
+    """As the dock does."""
+    infos = [ObjectInfo(label, text) for label, text in found.names.items()]
+    session.edit(name, found.packed(), found.cleared, infos, found.removed, sources=found.sources)
+
+
+def _masks(session: AnnotationSession, index: int) -> dict[int, bytes]:
+    return {one.label: one.mask.tobytes() for one in session.results.on(index) if one.area}
+
+
+def test_what_a_person_painted_and_accepted_survives_a_merge(session: AnnotationSession) -> None:
+    session.add_object("two")
+    square = np.zeros((24, 24), bool)
+    square[14:20, 14:19] = True
+    session.add_box(1, 4, BOX)
+    session.add_mask(2, 3, square)
+    session.edit("carried", [_carried(1, 5, square.T[::-1]), _carried(2, 5, square), _carried(2, 6, square)])
+    session.edit("carried", [_carried(1, 7, square.T[::-1]), _carried(2, 7, square)])
+    session.accept(2, 5)
+    session.accept(2, 6)
+    session.accept(1, 7)
+    session.accept(2, 7)
+    _carry_out(session, "merge", merge(session.results, [1, 2]))
+    assert set(session.prompts) == {(1, 3), (1, 4)}
+    np.testing.assert_array_equal(session.prompts[1, 3].mask, square)
+    assert (1, 3) in session.pending
+    # On slice 5 nobody said anything of the other half.
+    assert dict(session.marks) == {(1, 6): "accepted", (1, 7): "accepted"}
+    before = {index: _masks(session, index) for index in (3, 4, 6, 7)}
+    for _ in session.propagate():
+        pass
+    assert {index: _masks(session, index) for index in (3, 4, 6, 7)} == before
+    assert session.undo() == "propagate"
+    session.undo()
+    assert set(session.prompts) == {(1, 4), (2, 3)}
+
+
+@pytest.mark.parametrize("split", [split_components, split_touching])
+def test_what_a_person_painted_and_accepted_survives_a_split(
+    session: AnnotationSession, split: Callable[[Results, ImageStack, int], Changes]
+) -> None:
+    if split is split_touching:
+        pytest.importorskip("skimage")
+    halves = np.zeros((24, 24), bool)
+    halves[3:12, 3:12], halves[14:20, 14:20] = True, True
+    session.add_mask(1, 4, halves)
+    session.edit("carried", [_carried(1, index, halves) for index in (3, 5, 6)])
+    session.accept(1, 6)
+    _carry_out(session, "split", split(session.results, session.stack, 1))
+    assert set(session.objects) == {1, 2}
+    assert set(session.prompts) == {(1, 4), (2, 4)} <= session.pending
+    assert dict(session.marks) == {(1, 6): "accepted", (2, 6): "accepted"}
+    before = {index: _masks(session, index) for index in (4, 6)}
+    assert set(before[4]) == {1, 2}
+    for _ in session.propagate():
+        pass
+    assert {index: _masks(session, index) for index in (4, 6)} == before
+
+
+def _carried(label: int, index: int, mask: np.ndarray) -> ObjectResult:
+    return replace(ObjectResult.from_mask(label, index, mask), source="propagated", confidence=0.9)
 
 
 def test_undo_tells_the_views(session: AnnotationSession) -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
+import time
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import nibabel as untyped
@@ -150,6 +153,54 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         open_labels(tmp_path / "a.png", ImageStack(np.zeros((20, 24), np.uint8))).slice_labels(0)
 
 
+def test_labels_with_a_channel_of_one_are_labels(tmp_path: Path) -> None:
+    import zarr
+
+    values = np.random.default_rng(2).integers(0, 900, (2, 1, 3, 20, 24)).astype(np.uint16)
+    group = zarr.create_group(tmp_path / "labels.zarr", zarr_format=2)
+    group.create_array("0", data=values, chunks=(1, 1, 1, 20, 24))
+    axes: Any = [{"name": n, "type": {"t": "time", "c": "channel"}.get(n, "space")} for n in "tczyx"]
+    scale = [{"type": "scale", "scale": [1] * 5}]
+    datasets: Any = [{"path": "0", "coordinateTransformations": scale}]
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
+    group.attrs["image-label"] = {"version": "0.4"}
+    labels = open_labels(tmp_path / "labels.zarr", ImageStack(np.zeros((2, 3, 20, 24), np.uint8), "TZYX"))
+    for index in range(6):
+        np.testing.assert_array_equal(labels.slice_labels(index), values[index // 3, 0, index % 3])
+
+
+def _grey_png(path: Path, values: np.ndarray, bits: int) -> None:
+    """A grey PNG of few bits, which Pillow cannot write."""
+    apart = np.unpackbits(values[..., None], axis=2)[..., -bits:].reshape(len(values), -1)
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in apart)
+    head = struct.pack(">IIBBBBB", values.shape[1], len(values), bits, 0, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    parts = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+@pytest.mark.parametrize("form", ["palette", "palette of 4 bits", "palette in BMP", "2 bits", "4 bits"])
+def test_pictures_with_a_palette_or_few_bits_hold_the_numbers_that_are_stored(tmp_path: Path, form: str) -> None:
+    most = {"2 bits": 4, "4 bits": 16, "palette of 4 bits": 16}.get(form, 256)
+    values = np.random.default_rng(1).integers(0, most, (20, 23)).astype(np.uint8)
+    suffix = "bmp" if "BMP" in form else "png"
+    (tmp_path / "many").mkdir()
+    for path in (tmp_path / f"a.{suffix}", tmp_path / "many" / f"1.{suffix}", tmp_path / "many" / f"2.{suffix}"):
+        own = (most - 1) - values if path.stem == "2" else values
+        if form.startswith("palette"):
+            picture = Image.fromarray(own)
+            picture.putpalette(bytes(range(255, -1, -1)) * 3)
+            options: Any = {"bits": 4} if "4 bits" in form else {}
+            picture.save(path, **options)
+        else:
+            _grey_png(path, own, int(form[0]))
+    one = open_labels(tmp_path / f"a.{suffix}", ImageStack(np.zeros((20, 23), np.uint8)))
+    np.testing.assert_array_equal(one.slice_labels(0), values)
+    many = open_labels(tmp_path / "many", ImageStack(np.zeros((2, 20, 23), np.uint8), "ZYX"))
+    np.testing.assert_array_equal(many.slice_labels(0), values)
+    np.testing.assert_array_equal(many.slice_labels(1), (most - 1) - values)
+
+
 def test_nifti_labels_on_another_grid_are_refused(tmp_path: Path, backend: Backend) -> None:
     affine = np.diag([-0.7, 0.8, 2.5, 1])
     nib.save(nib.Nifti1Image(np.zeros((41, 30, 4), np.int16), affine), tmp_path / "image.nii.gz")
@@ -216,6 +267,37 @@ def test_coco_instances_of_one_category_become_objects(tmp_path: Path) -> None:
     assert np.count_nonzero(other) == 30 + 6
 
 
+@pytest.mark.parametrize("form", ["polygons", "boxes", "regions"])
+def test_many_small_objects_of_a_large_slice_take_little_time(tmp_path: Path, form: str) -> None:
+    stack = ImageStack(np.zeros((1, 4096, 4096), np.uint8), "ZYX")
+    places = [(y, x) for y in range(0, 4000, 400) for x in range(0, 4000, 400)]
+    if form == "regions":
+        roifile = pytest.importorskip("roifile")
+        kind = roifile.ROI_TYPE.RECT
+        rois = [
+            roifile.ImagejRoi(roitype=kind, top=y, left=x, bottom=y + 20, right=x + 30, name=f"{y}-{x}", position=1)
+            for y, x in places
+        ]
+        path = tmp_path / "a.zip"
+        roifile.roiwrite(path, rois, mode="w")
+    else:
+        path = tmp_path / "a.json"
+        annotations = [
+            {"id": number, "image_id": 1, "category_id": 1, "bbox": [x, y, 30, 20]}
+            | ({"segmentation": [[x, y, x + 30, y, x + 30, y + 20, x, y + 20]]} if form == "polygons" else {})
+            for number, (y, x) in enumerate(places)
+        ]
+        image = {"id": 1, "height": 4096, "width": 4096}
+        path.write_text(json.dumps({"images": [image], "categories": [], "annotations": annotations}))
+    labels = open_labels(path, stack)
+    start = time.perf_counter()
+    drawn = labels.slice_labels(0)
+    # A hundred masks of the size of the slice take three times as long.
+    assert time.perf_counter() - start < 5
+    assert [drawn[y : y + 20, x : x + 30].min() for y, x in places] == list(range(1, 101))
+    assert np.count_nonzero(drawn) == 100 * 600
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -272,6 +354,26 @@ def test_imagej_regions_of_others(tmp_path: Path) -> None:
     (tmp_path / "b.zip").write_bytes(b"PK nothing")
     with pytest.raises(InputError, match=r"cannot read b\.zip"):
         open_labels(tmp_path / "b.zip", stack)
+
+
+@pytest.mark.parametrize(("axes", "counted", "other"), [("ZYX", "t", "z"), ("TYX", "z", "t"), ("ZYX", "z", "t")])
+def test_imagej_may_count_times_as_depths(tmp_path: Path, axes: str, counted: str, other: str) -> None:
+    roifile = pytest.importorskip("roifile")
+    stack = ImageStack(np.zeros((3, 20, 24), np.uint8), axes)
+
+    def regions(*others: int) -> Path:
+        rois = [roifile.ImagejRoi(roitype=roifile.ROI_TYPE.RECT, top=2, left=3, bottom=7, right=9) for _ in "abc"]
+        for number, roi in enumerate(rois):
+            roi.name = f"region {number}"
+            setattr(roi, f"{counted}_position", number + 1)
+            setattr(roi, f"{other}_position", others[number])
+        roifile.roiwrite(tmp_path / "a.zip", rois, mode="w")
+        return tmp_path / "a.zip"
+
+    labels = open_labels(regions(1, 1, 1), stack)
+    assert [np.unique(labels.slice_labels(index)).tolist() for index in range(3)] == [[0, 1], [0, 2], [0, 3]]
+    with pytest.raises(InputError, match=f"several depths and times, but .* has axes {axes}"):
+        open_labels(regions(1, 2, 1), stack)
 
 
 def test_regions_without_their_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

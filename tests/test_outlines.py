@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from napari_medsam2 import _rle
-from napari_medsam2._outlines import crops, fill, is_hole, outlines, polygons
+from napari_medsam2._outlines import crops, fill, fill_window, is_hole, outlines, polygons
 
 _MASKS = arrays.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 
@@ -75,3 +75,24 @@ def test_slanted_polygons_take_the_pixels_whose_centres_they_hold() -> None:
     np.testing.assert_array_equal(
         fill([np.array([(-5, -5), (-5, 3), (20, 3), (20, -5)])], (4, 6)), np.mgrid[:4, :6][1] < 3
     )
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(-5, 25), st.integers(-5, 25)), min_size=3, max_size=8), max_size=3))
+def test_polygons_are_drawn_in_their_window_as_pixel_by_pixel(polygons: list[list[tuple[int, int]]]) -> None:
+    # At tenths of pixels no centre lies on a border, where it is anybody's.
+    paths = [np.array([(y + 0.13, x + 0.27) for y, x in polygon]) for polygon in polygons]
+    shape = (17, 20)
+    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
+    inside = np.zeros(shape, bool)
+    for path in paths:
+        for (y0, x0), (y1, x1) in zip(path, np.roll(path, -1, 0), strict=True):
+            if y0 != y1:
+                inside ^= ((y0 <= y) != (y1 <= y)) & (x >= x0 + (y - y0) / (y1 - y0) * (x1 - x0))
+    (rows, columns), mask = fill_window(paths, shape)
+    drawn = np.zeros(shape, bool)
+    drawn[rows, columns] = mask
+    np.testing.assert_array_equal(drawn, inside)
+    np.testing.assert_array_equal(fill(paths, shape), inside)
+    for sides, axis in ((rows, 0), (columns, 1)):
+        reach = [edge for path in paths for edge in path[:, axis].clip(0, shape[axis])]
+        assert sides.stop - sides.start <= (max(reach) - min(reach) + 2 if reach else 0)

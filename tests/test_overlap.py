@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from napari_medsam2.overlap import share_out
 from napari_medsam2.results import ObjectResult, Results
 
 if TYPE_CHECKING:
@@ -130,3 +131,70 @@ def test_every_pixel_that_is_claimed_is_given_to_one_that_claims_it(discs: list[
     np.testing.assert_array_equal(labels > 0, np.any([np.zeros(_SHAPE, bool), *masks.values()], axis=0))
     for label, mask in masks.items():
         assert mask[labels == label].all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_lies_in_what_is_found_as_by_asking_every_pair(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    results = Results()
+    for label in range(1, 26):
+        y, x, radius = rng.uniform(0, 40), rng.uniform(0, 60), rng.choice([2, 3, 5, 9, 18, 25])
+        _put(results, label, _disc(y, x, radius), rng.choice(["propagated", "prompt", "mask"]), float(rng.random()))
+    results.put(ObjectResult.from_mask(30, 0, np.zeros(_SHAPE, bool)))
+    here = list(results.on(0))
+
+    logits = np.full((len(here), *_SHAPE), -1.0, np.float32)
+    for own, one in zip(logits, here, strict=True):
+        own[one.top : one.top + one.logits.shape[0], one.left : one.left + one.logits.shape[1]] = one.logits
+    everywhere = slice(None), slice(None)
+    labels = share_out(here, _SHAPE, lambda place: (everywhere, logits[place]))
+    np.testing.assert_array_equal(labels, _by_pairs(here, logits))
+
+
+def _by_pairs(results: list[ObjectResult], logits: np.ndarray) -> np.ndarray:
+    """The rules pixel by pixel and pair by pair."""
+    masks, rank = logits > 0, {"propagated": 0, "prompt": 1, "mask": 2}
+    out = np.zeros(_SHAPE, int)
+
+    def order(place: int, y: int, x: int) -> tuple[float, ...]:
+        one = results[place]
+        own = one.confidence if one.source == "propagated" else 0.0
+        return rank[one.source], own, float(logits[place, y, x]), one.confidence, -place
+
+    for y, x in np.argwhere(masks.any(0)).tolist():
+        claims = [place for place, mask in enumerate(masks) if mask[y, x]]
+        out[y, x] = max(claims, key=lambda place: order(place, y, x)) + 1
+    for place in sorted(range(len(results)), key=lambda place: (-results[place].area, place)):
+        area = results[place].area
+        holders = [
+            other + 1
+            for other, mask in enumerate(masks)
+            if area and area <= 0.2 * results[other].area and (mask & masks[place]).sum() >= 0.7 * area
+        ]
+        out[masks[place] & np.isin(out, holders)] = place + 1
+    return out
+
+
+def test_a_thousand_objects_apart_are_not_asked_for_every_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = Results()
+    for label in range(1, 1025):
+        mask = np.zeros((512, 512), bool)
+        y, x = divmod(label - 1, 32)
+        size = 10 if label % 2 else 3
+        mask[y * 16 : y * 16 + size, x * 16 : x * 16 + size] = True
+        results.put(ObjectResult.from_mask(label, 0, mask))
+    speck = np.zeros((512, 512), bool)
+    speck[2:4, 2:4] = True
+    results.put(ObjectResult.from_mask(2000, 0, speck))
+    asked = []
+    original = ObjectResult.shares
+
+    def watched(self: ObjectResult, other: ObjectResult) -> int:
+        asked.append((self.label, other.label))
+        return original(self, other)
+
+    monkeypatch.setattr(ObjectResult, "shares", watched)
+    labels = results.compose(0, (512, 512), np.dtype(np.uint16))
+    np.testing.assert_array_equal(labels == 2000, speck)
+    assert len(np.unique(labels)) == 1026
+    assert asked == [(2000, 1)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from napari_medsam2 import ImageStack, InputError
 from napari_medsam2.prompts import Prompt, SlicePrompt, load_prompts, save_prompts
@@ -68,6 +69,18 @@ def test_a_file_with_every_kind_of_prompt(tmp_path: Path, stack: ImageStack) -> 
     np.testing.assert_array_equal(four.content.labels, [1])
 
 
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_a_mask_is_read_whatever_colours_its_picture_has(tmp_path: Path, stack: ImageStack, mode: str) -> None:
+    mask = np.zeros((20, 30), np.uint8)
+    mask[4:9, 3:12] = 255
+    picture = Image.fromarray(mask).convert(mode)
+    assert mode[-1] != "A" or picture.getchannel("A").getextrema() == (255, 255)
+    picture.save(tmp_path / "m.png")
+    (prompt,) = load_prompts(_write(tmp_path / "p.json", [{"object": 1, "index": 0, "mask": "m.png"}]), stack)
+    assert prompt.content.mask is not None
+    np.testing.assert_array_equal(prompt.content.mask, mask > 0)
+
+
 def test_what_is_saved_is_read_again(tmp_path: Path, stack: ImageStack) -> None:
     mask = np.zeros((20, 30), bool)
     mask[1:4, 2:9] = True
@@ -117,6 +130,9 @@ def test_a_collections_images_go_by_name(tmp_path: Path) -> None:
         ({"object": 1, "index": 0, "points": [[1, 2]], "labels": [2]}, r"1 \(positive\) or 0 \(negative\)"),
         ({"object": 1, "index": 0, "points": [[20, 2]], "labels": [1]}, r"\(20, 2\).* outside the slice"),
         ({"object": 1, "index": 0, "points": [[float("nan"), 2]], "labels": [1]}, "outside the slice"),
+        ({"object": 1, "index": 0, "points": [[10**400, 2]]}, "pairs of numbers"),
+        ({"object": 1, "index": 0, "points": [[1, 2]], "labels": [10**400]}, "pairs of numbers"),
+        ({"object": 1, "index": 0, "box": [1, 2, 3, -(10**400)]}, "four numbers"),
         ({"object": 1, "index": 0, "mask": "missing.tif"}, "missing.tif"),
         ({"object": 1, "index": 0, "mask": 3}, '"mask"'),
         (["object", 1], "must be an object"),

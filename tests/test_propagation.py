@@ -11,6 +11,7 @@ from tests.conftest import dice
 from tests.dummy import DummyBackend, squares
 
 from napari_medsam2 import AnnotationSession, ImageStack
+from napari_medsam2.results import ObjectResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -183,6 +184,24 @@ def test_a_correction_reaches_the_neighbours(session: AnnotationSession, balls: 
     plan = session.plan(labels=[1])
     assert plan.seeds[1][15].corrected
     assert {r.index for r in session.propagate(labels=[1])} >= {13, 14, 16}
+
+
+def test_a_pinned_mask_beyond_the_end_of_an_object_stays() -> None:
+    image = squares(12)
+    image[4:] = 30
+    session = AnnotationSession(ImageStack(image, "ZYX", window=(0, 255)), backend=DummyBackend())
+    label = session.add_object()
+    mask = squares(12)[2] > 100
+    session.add_mask(label, 2, mask)
+    old = replace(ObjectResult.from_mask(label, 9, mask), source="propagated")
+    session.edit("of an earlier propagation", [old, replace(old, index=8)])
+    session.pin_memory(label, 9)
+    reached = [r.index for r in session.propagate()]
+    assert max(reached) < 8
+    assert session.results.get(label, 8) is None
+    kept = session.results.get(label, 9)
+    assert kept is not None
+    np.testing.assert_array_equal(kept.mask, mask)
 
 
 def test_a_removed_object_takes_no_late_results(session: AnnotationSession) -> None:

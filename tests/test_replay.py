@@ -9,6 +9,7 @@ from tests.dummy import DummyBackend, squares, stack_of_squares
 from tests.saving import annotate
 
 from napari_medsam2 import AnnotationSession, ImageStack, InputError, ObjectResult
+from napari_medsam2._edits import edited
 from napari_medsam2.replay import replay
 from napari_medsam2.results import PackedResult
 
@@ -98,7 +99,7 @@ def test_replay_on_the_command_line(folder: Path, capsys: pytest.CaptureFixture[
         square[:9, :9] = True
         # As if another machine had computed it.
         wrong = PackedResult.of(ObjectResult.from_mask(1, 5, square))
-        changes = {k: v for k, v in session._edited(wrong).items() if v is not None}
+        changes = {k: v for k, v in edited(session._document.state, wrong).items() if v is not None}
         session._document.commit("clicks", changes, {"do": "finish", "run": 0})
     assert run(["replay", folder]) == 1
     out = capsys.readouterr().out

@@ -281,6 +281,26 @@ def test_a_folder_of_pictures_is_found_again(tmp_path: Path) -> None:
         assert (again.stack.axes, again.kind) == (stack.axes, session.kind)
 
 
+@pytest.mark.parametrize("pattern", ["p1/?.tif", "p1/[123].tif", "p*/2.tif", "p1/*.tif", "**/*.tif"])
+def test_a_pattern_of_pictures_is_found_again_wherever_it_is(tmp_path: Path, pattern: str) -> None:
+    for folder in ("p1", "p2"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for i in (1, 2, 3):
+            tifffile.imwrite(tmp_path / "data" / folder / f"{i}.tif", squares()[i], photometric="minisblack")
+    stack = ImageStack.open(tmp_path / "data" / pattern)
+    assert len(stack) > 1
+    AnnotationSession.create(tmp_path / "data" / "s", stack, backend=DummyBackend()).close()
+    for place in ("data", "moved"):
+        if place == "moved":
+            (tmp_path / "data").rename(tmp_path / place)
+        with AnnotationSession.open(tmp_path / place / "s", backend=DummyBackend()) as again:
+            assert again.stack.names == stack.names
+    (tmp_path / "alone" / "far").mkdir(parents=True)
+    (tmp_path / "moved" / "s").rename(tmp_path / "alone" / "far" / "s")
+    with pytest.raises(InputError, match="is missing; give its new place"):
+        AnnotationSession.open(tmp_path / "alone" / "far" / "s", backend=DummyBackend())
+
+
 # -- damage ----------------------------------------------------------------------------------------------------------
 
 

@@ -253,7 +253,7 @@ class ImageReference:
                 f"the image of the session {folder} was an array in memory, of {self._describe()}; give it again", None
             )
         for place in (Path(self.path), folder / (self.relative or self.path)):
-            if place.exists() or glob.glob(str(place), recursive=True):
+            if place.exists() or next(glob.iglob(str(place), recursive=True), None) is not None:
                 return place
         raise MissingImageError(
             f"the image {self.path} of the session {folder} is missing; give its new place",

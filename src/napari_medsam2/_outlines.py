@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["crops", "fill", "is_hole", "outlines", "polygons"]
+__all__ = ["crops", "fill", "fill_window", "is_hole", "outlines", "polygons"]
 
 
 def crops(labels: np.ndarray) -> Iterator[tuple[int, int, int, np.ndarray]]:
@@ -132,12 +132,12 @@ def polygons(mask: np.ndarray) -> list[np.ndarray]:
     return out
 
 
-def fill(paths: Sequence[np.ndarray] | Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+def fill(paths: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     """Draw closed polygons: a pixel belongs to them if its centre lies inside of an odd number.
 
     Parameters
     ----------
-    paths : sequence of ndarray
+    paths : iterable of ndarray
         Each ``(N, 2)`` of ``(y, x)`` corners, in edge coordinates; parts beyond the slice are cut off.
     shape : tuple of int
         ``(H, W)``.
@@ -147,20 +147,42 @@ def fill(paths: Sequence[np.ndarray] | Iterable[np.ndarray], shape: tuple[int, i
     ndarray
         ``(H, W)`` bool.
     """
-    height, width = shape
+    out = np.zeros(shape, bool)
+    window, mask = fill_window(paths, shape)
+    out[window] = mask
+    return out
+
+
+def fill_window(paths: Iterable[np.ndarray], shape: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Draw closed polygons as `fill` does, in the window of the slice that their box covers.
+
+    Returns
+    -------
+    tuple
+        Rows and columns of the slice, and the mask ``(h, w)`` bool there: a thousand nuclei of a large slice need
+        a thousand small masks.
+    """
+    corners = [np.asarray(path, np.float64).reshape(-1, 2) for path in paths]
+    every = np.concatenate([np.zeros((0, 2)), *corners])
+    every = every[np.isfinite(every).all(1)]
+    if not len(every):
+        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool)
+    top, left = np.clip(np.floor(every.min(0)), 0, shape).astype(np.int64).tolist()
+    bottom, right = np.clip(np.ceil(every.max(0)), 0, shape).astype(np.int64).tolist()
+    height, width = bottom - top, right - left
     flips = np.zeros((height, width + 1), np.int64)
-    for path in paths:
-        a = np.asarray(path, np.float64)
+    for a in corners:
         b = np.roll(a, -1, 0)
         low, high = np.minimum(a[:, 0], b[:, 0]), np.maximum(a[:, 0], b[:, 0])
         # Rows whose centre lies in [low, high).
-        first = np.clip(np.ceil(low - 0.5), 0, height).astype(np.int64)
-        last = np.clip(np.ceil(high - 0.5), 0, height).astype(np.int64)
+        first = np.clip(np.ceil(low - 0.5), top, bottom).astype(np.int64)
+        last = np.clip(np.ceil(high - 0.5), top, bottom).astype(np.int64)
         counts = np.maximum(last - first, 0)
         edge = np.repeat(np.arange(len(a)), counts)
         row = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
         share = (row + 0.5 - a[edge, 0]) / (b[edge, 0] - a[edge, 0])
         crossing = a[edge, 1] + share * (b[edge, 1] - a[edge, 1])
-        column = np.clip(np.ceil(crossing - 0.5), 0, width).astype(np.int64)
-        np.add.at(flips, (row, column), 1)
-    return np.asarray(np.cumsum(flips, 1)[:, :width] % 2 == 1)
+        column = np.clip(np.ceil(crossing - 0.5), left, right).astype(np.int64)
+        np.add.at(flips, (row - top, column - left), 1)
+    mask = np.cumsum(flips, 1)[:, :width] % 2 == 1
+    return (slice(top, bottom), slice(left, right)), np.asarray(mask)

@@ -133,7 +133,7 @@ def check_points(points: Any, labels: Any, shape: tuple[int, int], where: str = 
     try:
         array = np.asarray(points, dtype=np.float64)
         marks = np.asarray(labels, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"points{where} must be [y, x] pairs of numbers, and their labels 1 or 0") from error
     if array.size == 0:
         raise InputError(f"no points given{where}; give at least one [y, x]")
@@ -162,7 +162,7 @@ def check_box(box: Any, shape: tuple[int, int], where: str = "") -> Box:
     """
     try:
         values = [float(v) for v in box]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"a box{where} must be four numbers [y0, x0, y1, x1]") from error
     if len(values) != 4 or not all(math.isfinite(v) for v in values):
         raise InputError(f"a box{where} must be four finite numbers [y0, x0, y1, x1], not {values}")
@@ -312,7 +312,10 @@ def _read_mask(name: Any, where: str, folder: Path | None, shape: tuple[int, int
     if len(stack) != 1:
         raise InputError(f"the mask file {name}{where} must hold one 2-D image, not {len(stack)} slices")
     raw = stack.raw(0)
-    return check_mask(raw.max(2) if raw.ndim == 3 else raw, shape, where)
+    if raw.ndim == 3:
+        # Opacity is no mask: as a rule it is full everywhere.
+        raw = raw[..., : raw.shape[2] - 1 if raw.shape[2] in (2, 4) else None].max(2)
+    return check_mask(raw, shape, where)
 
 
 def save_prompts(path: str | Path, prompts: Iterable[Prompt]) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+from napari_medsam2._edits import edited
 from napari_medsam2.cache import EmbeddingCache
 from napari_medsam2.document import Document
 from napari_medsam2.errors import InputError
 from napari_medsam2.history import BUDGET
 from napari_medsam2.memory import BankConfig
-from napari_medsam2.prompts import SlicePrompt
 from napari_medsam2.results import ObjectResult, PackedResult
 from napari_medsam2.session_events import SessionEvents
 from napari_medsam2.stack import ImageStack
@@ -20,13 +20,14 @@ from napari_medsam2.storage import Settings, Store, load
 from napari_medsam2.words import noun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from napari_medsam2._imageref import ImageReference
     from napari_medsam2.backend.protocol import Backend
     from napari_medsam2.history import Step
     from napari_medsam2.memory import Policy
+    from napari_medsam2.prompts import SlicePrompt
     from napari_medsam2.results import Results
     from napari_medsam2.state import ObjectInfo, Value
 
@@ -292,6 +293,7 @@ class SessionBase:
         objects: Iterable[ObjectInfo] = (),
         removed_objects: Iterable[int] = (),
         accepted: bool = False,
+        sources: Mapping[tuple[int, int], Sequence[int]] = MappingProxyType({}),
     ) -> None:
         """Change masks and objects in one command.
 
@@ -312,6 +314,9 @@ class SessionBase:
             Labels of objects to take away with all that is theirs.
         accepted : bool
             Whether a person says that the new masks are right, as with `accept`.
+        sources : mapping
+            By ``(label, index)``, the objects that a new mask was made of where it is not its own object's old one
+            alone. If one of them was prompted there, it becomes a painted mask; if all were accepted, so is it.
 
         Raises
         ------
@@ -330,29 +335,10 @@ class SessionBase:
             label, index, shape = packed.bare.label, packed.bare.index, packed.bare.shape
             if not 0 <= index < len(self.stack) or shape != self.stack.slice_shape(index):
                 raise InputError(f"a mask for {self.noun} {index} of {shape} does not fit the stack")
-            changes |= self._edited(packed)
+            changes |= edited(state, packed, sources.get((label, index)))
             if accepted:
                 changes[Key("mark", label, index)] = "accepted"
         self._document.commit(name, changes, {"do": "edit"})
-
-    def _edited(self, packed: PackedResult) -> dict[Key, Value | None]:
-        label, index = packed.bare.label, packed.bare.index
-        prompt, mark = Key("prompt", label, index), Key("mark", label, index)
-        out: dict[Key, Value | None] = {Key("result", label, index): packed}
-        if self._document.state.marks.get((label, index)) != "accepted":
-            out[mark] = None
-        old = self._document.state.prompts.get((label, index))
-        if old is None:
-            return out
-        result = packed.unpack()
-        if not result.area:
-            return out | {prompt: None, Key("prediction", label, index): None, Key("pending", label, index): True}
-        return out | {
-            prompt: SlicePrompt(mask=result.mask, corrects=old.corrects),
-            Key("prediction", label, index): None,
-            Key("result", label, index): PackedResult.of(ObjectResult.from_mask(label, index, result.mask)),
-            Key("pending", label, index): True,
-        }
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

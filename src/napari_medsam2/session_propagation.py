@@ -265,7 +265,11 @@ class PropagatingSession(JudgedSession):
     def _free(self, label: int, index: int) -> bool:
         """Whether a propagation may write there."""
         at = label, index
-        return label in self.objects and at not in self.prompts and self.marks.get(at) != "accepted"
+        if label not in self.objects or at in self.prompts or self.marks.get(at) == "accepted":
+            return False
+        # As in the plan: what is remembered of a slice and its mask stay the same.
+        pinned = self.results.get(label, index) if self.pins.get(at) == "pinned" else None
+        return pinned is None or not pinned.area
 
     def warm(self, index: int) -> Callable[[], None]:
         """Return what encodes a slice as a whole, for the model's thread: the first prompt is then quicker."""

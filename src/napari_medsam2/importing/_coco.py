@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medsam2 import _rle
-from napari_medsam2._outlines import fill
+from napari_medsam2._outlines import fill_window
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._source import ObjectEntry
 from napari_medsam2.importing._labels import LabelFile
@@ -65,7 +65,8 @@ def open_coco(path: Path, stack: ImageStack) -> LabelFile:
         shape = stack.slice_shape(index)
         labels = np.zeros(shape, np.uint32)
         for label, annotation in by_slice.get(index, ()):
-            labels[_mask(annotation, shape, path.name)] = label
+            for window, mask in _masks(annotation, shape, path.name):
+                labels[window][mask] = label
         return labels
 
     return LabelFile(path.stem, draw, len(stack), objects)
@@ -102,7 +103,8 @@ def _places(images: list[Any], stack: ImageStack, name: str) -> dict[Any, int]:
     return places
 
 
-def _mask(annotation: Any, shape: tuple[int, int], name: str) -> np.ndarray:
+def _masks(annotation: Any, shape: tuple[int, int], name: str) -> list[tuple[tuple[slice, slice], np.ndarray]]:
+    """Return windows of the slice and the masks there, all of which are the annotation's."""
     code = annotation.get("segmentation")
     where = f"annotation {annotation.get('id')} of {name}"
     try:
@@ -110,15 +112,15 @@ def _mask(annotation: Any, shape: tuple[int, int], name: str) -> np.ndarray:
             if list(code["size"]) != list(shape):
                 raise InputError(f"{where} is of an image of {code['size']} pixels, not {list(shape)}")
             counts = code["counts"]
-            return _rle.decode(_rle.unpack(counts) if isinstance(counts, str) else counts, shape)
+            mask = _rle.decode(_rle.unpack(counts) if isinstance(counts, str) else counts, shape)
+            return [((slice(None), slice(None)), mask)]
         if code:
-            mask = np.zeros(shape, bool)
-            for polygon in code:
-                mask |= fill([np.asarray(polygon, np.float64).reshape(-1, 2)[:, ::-1]], shape)
-            return mask
+            polygons = [np.asarray(polygon, np.float64).reshape(-1, 2)[:, ::-1] for polygon in code]
+            return [fill_window([polygon], shape) for polygon in polygons]
         x, y, width, height = map(float, annotation["bbox"])
     except InputError:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{where} is not as COCO wants it ({error}); export it again") from error
-    return fill([np.array([(y, x), (y, x + width), (y + height, x + width), (y + height, x)])], shape)
+    corners = np.array([(y, x), (y, x + width), (y + height, x + width), (y + height, x)])
+    return [fill_window([corners], shape)]

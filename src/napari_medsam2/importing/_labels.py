@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medsam2.errors import InputError
+from napari_medsam2.importing._indices import read_indices
 from napari_medsam2.importing._names import known_objects
 from napari_medsam2.reading.axes import leading
+from napari_medsam2.reading.readers import find_images
 from napari_medsam2.stack import ImageStack
 
 if TYPE_CHECKING:
@@ -63,7 +65,8 @@ def open_labels(path: str | Path, stack: ImageStack) -> LabelFile:
     ----------
     path : str or Path
         TIFF, OME-TIFF, OME-Zarr (the label image's own folder, or an image with labels), NIfTI, PNG, ``.npy``, COCO
-        JSON, a zip of ImageJ regions (or one ``.roi``), or a folder or pattern of pictures. The pictures of a
+        JSON, a zip of ImageJ regions (or one ``.roi``), or a folder or pattern of pictures. Of pictures with a palette
+        the places in it are the labels. The pictures of a
         collection are found by their names, with or without suffix; else they are taken in natural order.
     stack : ImageStack
         The images that the labels belong to.
@@ -90,11 +93,16 @@ def open_labels(path: str | Path, stack: ImageStack) -> LabelFile:
         return open_rois(place, stack)
     place = _label_group(place)
     labels = ImageStack.open(place)
+    files = find_images(place) or [place]
     _check_grid(labels, stack)
     order = _order(labels, stack)
 
     def draw(index: int) -> np.ndarray:
-        return check_labels(labels.raw(order(index)), stack.slice_shape(index), f"slice {index} of {labels.name}")
+        number = order(index)
+        values = read_indices(files[number]) if number < len(files) else None
+        if values is None:
+            values = labels.raw(number)
+        return check_labels(values, stack.slice_shape(index), f"slice {index} of {labels.name}")
 
     return LabelFile(labels.name, draw, len(stack), known_objects(place))
 
@@ -107,6 +115,9 @@ def check_labels(values: np.ndarray, shape: tuple[int, int], where: str) -> np.n
     InputError
         If they are colours, have another size, or are not whole numbers from 0 to 2³¹ − 1.
     """
+    if values.ndim == 3 and values.shape[2] == 1:
+        # Many programs write a channel around labels, too.
+        values = values[..., 0]
     if values.ndim != 2:
         raise InputError(f"{where} is a colour picture, not labels; save it with one number for each pixel")
     if values.shape != shape:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_medsam2._outlines import fill
+from napari_medsam2._outlines import fill_window
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._roi import roifile
 from napari_medsam2.export._source import KEY, ObjectEntry, parse_table
@@ -16,6 +16,7 @@ from napari_medsam2.reading.axes import leading
 from napari_medsam2.reading.readers import reason
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from napari_medsam2.stack import ImageStack
@@ -29,12 +30,14 @@ def open_rois(path: Path, stack: ImageStack) -> LabelFile:
     """Open a zip of ImageJ regions, or one region.
 
     Regions that this program wrote know their object and slice; others are objects of their own, numbered from 1 in the
-    file's order, on the slice of their position; one without a position belongs to the only slice.
+    file's order, on the slice of their position; one without a position belongs to the only slice. ImageJ may count as
+    times what the stack has as depths, or the other way round.
 
     Raises
     ------
     InputError
-        If ``roifile`` is not installed, the file cannot be read, or a region has no slice or no area.
+        If ``roifile`` is not installed, the file cannot be read, or a region has no slice or no area, or the regions
+        are of several depths and times and the stack has but one of the two.
     """
     library = roifile()
     if not path.is_file():
@@ -45,12 +48,13 @@ def open_rois(path: Path, stack: ImageStack) -> LabelFile:
         raise InputError(f"cannot read {path.name}: {reason(error)}; save the regions again") from error
     objects: dict[int, ObjectEntry] = {}
     by_slice: dict[int, list[tuple[int, Any]]] = {}
-    for number, roi in enumerate(rois if isinstance(rois, list) else [rois], start=1):
-        entry, index = _own(roi)
+    told = [(roi, *_own(roi)) for roi in (rois if isinstance(rois, list) else [rois])]
+    letters = _counted([roi for roi, _, index in told if index is None], stack, path.name)
+    for number, (roi, entry, index) in enumerate(told, start=1):
         if entry is None:
             entry = ObjectEntry(number, roi.name or f"region {number}", _color(roi))
         if index is None:
-            index = _position(roi, stack, path.name)
+            index = _position(roi, stack, letters, path.name)
         if not 0 <= index < len(stack):
             raise InputError(f"region {roi.name!r} of {path.name} lies on slice {index}, which {stack.name} has not")
         objects.setdefault(entry.label, entry)
@@ -59,7 +63,8 @@ def open_rois(path: Path, stack: ImageStack) -> LabelFile:
     def draw(index: int) -> np.ndarray:
         labels = np.zeros(stack.slice_shape(index), np.uint32)
         for label, paths in by_slice.get(index, ()):
-            labels[fill(paths, stack.slice_shape(index))] = label
+            window, mask = fill_window(paths, stack.slice_shape(index))
+            labels[window][mask] = label
         return labels
 
     return LabelFile(path.stem, draw, len(stack), dict(sorted(objects.items())))
@@ -85,8 +90,24 @@ def _color(roi: Any) -> tuple[int, int, int] | None:
     return None if text is None else (int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16))
 
 
-def _position(roi: Any, stack: ImageStack, name: str) -> int:
+def _counted(rois: Sequence[Any], stack: ImageStack, name: str) -> str:
+    """Return which positions say a region's slice: the stack's axes, or depth in place of time or vice versa."""
     letters = leading(stack.axes)
+    if letters not in ("Z", "T"):
+        return letters
+    seen = {"Z": {max(roi.z_position, 1) for roi in rois}, "T": {max(roi.t_position, 1) for roi in rois}}
+    other = "T" if letters == "Z" else "Z"
+    if max(seen[letters], default=1) == 1:
+        return other if max(seen[other], default=1) > 1 else letters
+    if len(seen[other]) > 1:
+        raise InputError(
+            f"the regions of {name} lie at several depths and times, but {stack.name} has axes {stack.axes}; keep "
+            f"those of one {'time' if other == 'T' else 'depth'}, or open the whole image"
+        )
+    return letters
+
+
+def _position(roi: Any, stack: ImageStack, letters: str, name: str) -> int:
     if roi.z_position or roi.t_position:
         known = {"Z": max(roi.z_position - 1, 0), "T": max(roi.t_position - 1, 0)}
         if set(letters) <= set(known):

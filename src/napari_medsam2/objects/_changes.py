@@ -54,6 +54,9 @@ class Changes:
         Names, by label, of the objects that the results need, where they do not exist yet.
     colors : mapping
         Their colours, ``"#rrggbb"``, where they have one of their own.
+    sources : mapping
+        By ``(label, index)``, the labels of the masks that a new result was made of, where objects were merged or
+        taken apart: what a person said of those holds for it.
     """
 
     results: Results = field(default_factory=_empty)
@@ -61,6 +64,7 @@ class Changes:
     removed: tuple[int, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)
     colors: Mapping[int, str] = field(default_factory=dict)
+    sources: Mapping[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[ObjectResult]:
         """Yield the new results one by one, slice by slice."""

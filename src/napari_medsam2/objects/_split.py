@@ -59,13 +59,14 @@ def merge(results: ResultsLike, labels: Sequence[int], into: int | None = None) 
     if len(chosen) < 2 or target not in chosen:
         raise InputError("merging needs two objects or more, and the one that stays among them")
     others = tuple(label for label in chosen if label != target)
-    changed = Results()
+    changed, sources = Results(), {}
     for index in sorted({index for label in others for index in results.indices(label)}):
         known = [one for label in chosen if (one := results.get(label, index)) is not None]
         there = [one for one in known if one.area]
         # Of several absent ones the first says all.
         changed.put(_union(there, target) if there else relabel(known[0], target))
-    return Changes(changed, removed=others)
+        sources[target, index] = tuple(one.label for one in known)
+    return Changes(changed, removed=others, sources=sources)
 
 
 def _union(parts: Sequence[ObjectResult], label: int) -> ObjectResult:
@@ -144,8 +145,8 @@ def split_components(
             if result is not None and len(numbers):
                 pieces, _ = label_slice(result.logits > 0)
                 _put_pieces(changed, result, np.concatenate([[0], new[numbers]])[pieces])
-    cleared = _left(results, changed, label)
-    return Changes(changed, cleared, names=_names(new[large].tolist(), name))
+    names = _names(new[large].tolist(), name)
+    return Changes(changed, _left(results, changed, label), names=names, sources=_pieces_of(changed, label))
 
 
 def _free(results: ResultsLike, label: int, taken: Collection[int], count: int) -> list[int]:
@@ -164,6 +165,10 @@ def _left(results: ResultsLike, changed: Results, label: int) -> tuple[tuple[int
     here = set(changed.indices(label))
     touched = set(changed.indices())
     return tuple((label, index) for index in results.indices(label) if index in touched and index not in here)
+
+
+def _pieces_of(changed: Results, label: int) -> dict[tuple[int, int], tuple[int, ...]]:
+    return {(one, index): (label,) for index, one, *_ in changed.summary()}
 
 
 def _names(labels: Sequence[int], name: str | None) -> dict[int, str]:
@@ -222,7 +227,8 @@ def split_touching(
     for index in numbered.indices():
         for one in numbered.on(index):
             changed.put(relabel(one, new[one.label]))
-    return Changes(changed, _left(results, changed, label), names=_names([n for n in new.values() if n != label], name))
+    names = _names([n for n in new.values() if n != label], name)
+    return Changes(changed, _left(results, changed, label), names=names, sources=_pieces_of(changed, label))
 
 
 def _cut(
