@@ -283,3 +283,15 @@ def test_an_outline_is_smoothed_by_pixels_whatever_their_size(sizes: tuple[float
     after = session.slice_labels(1) == label
     assert not after[20, 30]
     assert np.count_nonzero(after ^ disc) < 0.1 * np.count_nonzero(disc)
+
+
+def test_a_merged_object_keeps_what_was_painted_of_either() -> None:
+    session = AnnotationSession(ImageStack(np.zeros((4, 40, 40), np.uint8), "ZYX"), backend=DummyBackend())
+    mask = np.zeros((40, 40), bool)
+    mask[10:20, 10:20] = True
+    for label, index in ((session.add_object(), 1), (session.add_object(), 2)):
+        session.add_mask(label, index, mask)
+    worker: Any = _AtOnce()
+    Operations(session, worker, print, print).merge([1, 2])
+    assert list(session.objects) == [1]
+    assert sorted(session.prompts) == [(1, 1), (1, 2)], "no propagation writes over either"

@@ -166,7 +166,7 @@ class Operations:
             with session.step(name):
                 for one in changed:
                     infos = [ObjectInfo(label, text, one.colors.get(label)) for label, text in one.names.items()]
-                    session.edit(name, one.packed(), one.cleared, infos, one.removed)
+                    session.edit(name, one.packed(), one.cleared, infos, one.removed, sources=one.sources)
             self._say(f"done: {name}")
 
         self._worker.submit(lambda: list(compute(frozen)), done, self._trouble, lane="io")
