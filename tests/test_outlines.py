@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,9 +9,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from napari_medsam2 import _rle
-from napari_medsam2._outlines import crops, fill, fill_window, is_hole, outlines, polygons
+from napari_medsam2._outlines import crops, fill_window, is_hole, outlines, polygons
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _MASKS = arrays.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
+
+
+def fill(paths: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """The polygons on a whole slice."""
+    out = np.zeros(shape, bool)
+    window, mask = fill_window(paths, shape)
+    out[window] = mask
+    return out
 
 
 @given(_MASKS)

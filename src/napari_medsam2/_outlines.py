@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["crops", "fill", "fill_window", "is_hole", "outlines", "polygons"]
+__all__ = ["crops", "fill_window", "is_hole", "outlines", "polygons"]
 
 
 def crops(labels: np.ndarray) -> Iterator[tuple[int, int, int, np.ndarray]]:
@@ -132,7 +132,7 @@ def polygons(mask: np.ndarray) -> list[np.ndarray]:
     return out
 
 
-def fill(paths: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+def fill_window(paths: Iterable[np.ndarray], shape: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray]:
     """Draw closed polygons: a pixel belongs to them if its centre lies inside of an odd number.
 
     Parameters
@@ -140,27 +140,13 @@ def fill(paths: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     paths : iterable of ndarray
         Each ``(N, 2)`` of ``(y, x)`` corners, in edge coordinates; parts beyond the slice are cut off.
     shape : tuple of int
-        ``(H, W)``.
-
-    Returns
-    -------
-    ndarray
-        ``(H, W)`` bool.
-    """
-    out = np.zeros(shape, bool)
-    window, mask = fill_window(paths, shape)
-    out[window] = mask
-    return out
-
-
-def fill_window(paths: Iterable[np.ndarray], shape: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray]:
-    """Draw closed polygons as `fill` does, in the window of the slice that their box covers.
+        ``(H, W)`` of the slice.
 
     Returns
     -------
     tuple
-        Rows and columns of the slice, and the mask ``(h, w)`` bool there: a thousand nuclei of a large slice need
-        a thousand small masks.
+        Rows and columns of the slice that their box covers, and the mask ``(h, w)`` bool there: a thousand nuclei of
+        a large slice need a thousand small masks.
     """
     corners = [np.asarray(path, np.float64).reshape(-1, 2) for path in paths]
     every = np.concatenate([np.zeros((0, 2)), *corners])
