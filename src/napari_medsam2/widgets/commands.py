@@ -102,7 +102,7 @@ def new_object() -> None:
 
 
 def discard() -> None:
-    """Take back what was prompted here since the last accept."""
+    """Take back what was prompted here since it was accepted or carried on."""
     _do("discard")
 
 

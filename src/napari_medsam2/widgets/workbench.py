@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["Workbench", "WorkbenchEvents"]
 
 
+def _nothing(_: Any = None) -> None:
+    return
+
+
 class WorkbenchEvents(SignalGroup):
     """What the dock listens to."""
 
@@ -217,6 +221,12 @@ class Workbench:
             raise InputError("there is no image to annotate; open one with File ▸ Open, or File ▸ Open Sample")
         return self.annotate(wanted)
 
+    def start(self, call: Callable[[Annotation], Any] = _nothing, again: Callable[[], Any] = _nothing) -> None:
+        """Call something with the annotation that is open, or begin one; ``again`` where a session is read before."""
+        wanted = self.wanted() if self.annotation is None else None
+        if wanted is None or not self.adopting.begin(wanted.image, again):
+            call(self.need())
+
     def likely(self) -> Wanted | None:
         """What is wanted where nobody has chosen."""
         image = self.candidate()
@@ -298,12 +308,7 @@ class Workbench:
     def _guarded(self, call: Callable[[Annotation], Any]) -> Callable[[], None]:
         def run() -> None:
             if not self._closed:
-                self.attempt(begin)
-
-        def begin() -> None:
-            wanted = self.wanted() if self.annotation is None else None
-            if wanted is None or not self.adopting.begin(wanted.image, run):
-                call(self.need())
+                self.attempt(lambda: self.start(call, run))
 
         return run
 
@@ -369,7 +374,3 @@ class Workbench:
                 self.drop(removing=True)
                 self.keeper.leave(name)
                 return
-
-
-def _nothing(_: Any = None) -> None:
-    return

@@ -193,9 +193,7 @@ class ImageSection(Section):
         if self._bench.annotation is not None:
             self._bench.finish()
             return
-        wanted = self.wanted()
-        if wanted is None or not self._bench.adopting.begin(wanted.image, lambda: None):
-            self._bench.need()
+        self._bench.start()
 
 
 def _combo(tip: str) -> QComboBox:
