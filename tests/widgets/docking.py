@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,14 @@ from tests.widgets.driving import wait_until
 from napari_medsam2.widgets.dock import MedSam2Dock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pytest
 
     from napari_medsam2.backend.protocol import Backend
     from napari_medsam2.widgets.annotation import Annotation
 
-__all__ = ["Patch", "at_home", "begin", "fast_model", "hear", "open_dock", "settle"]
+__all__ = ["Patch", "at_home", "begin", "docked", "fast_model", "hear", "open_dock", "settle"]
 
 
 class Patch:
@@ -53,6 +56,17 @@ def open_dock(viewer: Any) -> MedSam2Dock:
     viewer.window.add_dock_widget(dock, name="Medical SAM 2", area="right")
     wait_until(lambda: dock.bench.backend.loaded)
     return dock
+
+
+@contextmanager
+def docked(viewer: Any, image: np.ndarray, index: int, size: tuple[int, int], **layer: Any) -> Iterator[MedSam2Dock]:
+    """Show an image in a window of a size, one of its slices, and a dock beside it that is shut in the end."""
+    viewer.window.resize(*size)
+    viewer.add_image(image, contrast_limits=(0, 255), **layer)
+    viewer.dims.set_current_step(0, index)
+    dock = open_dock(viewer)
+    yield dock
+    dock.shut()
 
 
 def begin(dock: MedSam2Dock) -> Annotation:

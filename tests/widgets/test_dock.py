@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 from tests.widgets import driving
-from tests.widgets.docking import fast_model, hear, open_dock, settle
+from tests.widgets.docking import docked, fast_model, hear, settle
 from tests.widgets.driving import click, drag, hover, key, wait_until
 
 from napari_medsam2.widgets.panels import ReviewPanel
@@ -40,13 +40,8 @@ def dock(
 ) -> Iterator[MedSam2Dock]:
     # The model that all tests share, instead of one a test.
     fast_model(monkeypatch, backend)
-    viewer = make_napari_viewer(show=True)
-    viewer.window.resize(1200, 800)
-    viewer.add_image(image(), name="cells", scale=SCALE, contrast_limits=(0, 255))
-    viewer.dims.set_current_step(0, 5)
-    dock = open_dock(viewer)
-    yield dock
-    dock.shut()
+    with docked(make_napari_viewer(show=True), image(), 5, (1200, 800), name="cells", scale=SCALE) as dock:
+        yield dock
 
 
 def world(dock: MedSam2Dock, y: float, x: float) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ import pytest
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 from tests.widgets import driving
-from tests.widgets.docking import begin, fast_model, hear, open_dock, settle
+from tests.widgets.docking import begin, docked, fast_model, hear, settle
 from tests.widgets.driving import click, drag, key, wait_until
 
 from napari_medsam2.propagation import run
@@ -44,13 +44,8 @@ def dock(
     make_napari_viewer: Callable[..., Any], backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[MedSam2Dock]:
     fast_model(monkeypatch, backend)
-    viewer = make_napari_viewer(show=True)
-    viewer.window.resize(1000, 700)
-    viewer.add_image(stack(), name="squares", contrast_limits=(0, 255))
-    viewer.dims.set_current_step(0, 4)
-    opened = open_dock(viewer)
-    yield opened
-    opened.shut()
+    with docked(make_napari_viewer(show=True), stack(), 4, (1000, 700), name="squares") as dock:
+        yield dock
 
 
 @pytest.fixture
