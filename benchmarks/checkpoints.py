@@ -57,9 +57,9 @@ def measure(name: str, path: Path) -> dict[str, Any]:
     import torch
     from tests.sam2.cases import CLICK
 
+    from benchmarks._full_size import carry
     from napari_medsam2.backend import registry
     from napari_medsam2.backend.conversion import load_network
-    from napari_medsam2.backend.protocol import NO_POINTS, Attended, ViewPrompt
     from napari_medsam2.backend.sam2 import Sam2Backend
     from napari_medsam2.geometry import View
 
@@ -90,11 +90,8 @@ def measure(name: str, path: Path) -> dict[str, Any]:
     assert decoded.logits.isfinite().all()
     (first,) = backend.remember(embedding, decoded, [view], [0], prompted=True)
     for key, count in (("slice", 7), ("with 3 memories", 3)):
-        bank = [Attended(replace(first, index=i), 1.0, count - 1 - i if i else 0) for i in range(count)]
         begun = time.process_time()
-        context = backend.attend(embedding, [bank], [view], True, count, range(count + 1))
-        told = backend.decode(embedding, [ViewPrompt(*NO_POINTS)], context)
-        backend.remember(embedding, told, [view], [count], prompted=False)
+        told = carry(backend, embedding, first, count)
         lap(key)
         assert told.logits.isfinite().all()
         figures[key] = round(figures[key] + figures["encode"], 2)

@@ -18,7 +18,7 @@ import numpy as np
 _SIDE, _SLICES, _OBJECTS = 256, 5, 8
 
 
-def network(precision: str) -> Any:
+def network(precision: str, device: str = "cpu") -> Any:
     """A narrow SAM 2.1 with weights from a seed."""
     import torch
     from tests.sam2 import recorded
@@ -32,7 +32,7 @@ def network(precision: str) -> Any:
     with np.load(records) as data:
         made = values(recorded.unpack_shapes(data["shapes"]), 1)
     tensors, _ = translate({k: torch.from_numpy(np.asarray(v)) for k, v in made.items()})
-    return Sam2Backend(filled(read_config(tensors, _SIDE), tensors, "random weights"), "cpu", precision=precision)
+    return Sam2Backend(filled(read_config(tensors, _SIDE), tensors, "random weights"), device, precision=precision)
 
 
 def masks(backend: Any, stack: Any, labels: np.ndarray, middle: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -51,7 +51,7 @@ def masks(backend: Any, stack: Any, labels: np.ndarray, middle: int) -> tuple[li
         if number + 1 == _SLICES:
             break
     view = whole_slice(stack.slice_shape(middle), backend.views)
-    return found, backend.encode(view.cut(stack.pixels(middle))[None]).descriptor[0].numpy()
+    return found, backend.encode(view.cut(stack.pixels(middle))[None]).descriptor[0].cpu().numpy()
 
 
 def main() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,6 +108,59 @@ def test_too_little_memory_gives_one_sentence_and_a_setting_that_works(
     assert "not enough memory" in message
     assert "--side 256" in message
     assert len(make(256).encode(torch.zeros(1, 3, 256, 256))) == 1
+
+
+def test_the_embedded_model_names_only_what_it_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = load_backend("compact", "cpu")
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    network = backend._network  # type: ignore[attr-defined]
+    monkeypatch.setattr(network, "encode", _Scarce(network.encode, 128, error))
+    backend.device = torch.device("cuda:0")  # type: ignore[misc]
+    # The view itself stays where it is: there is no GPU to bring it to.
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_, **__: tensor)
+    with pytest.raises(InputError, match="not enough memory on cuda:0") as caught:
+        backend.encode(torch.zeros(1, 3, 256, 256))
+    assert "--device cpu" in str(caught.value)
+    assert "--precision" not in str(caught.value)
+    assert "--side" not in str(caught.value)
+
+
+_ROUNDING = """
+import torch
+from napari_medsam2.backend._computing import _unrounded
+
+cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+{setting}
+
+
+def read():
+    return [precision == "tf32" for precision in (cudnn.conv.fp32_precision, matmul.fp32_precision)]
+
+
+before = read()
+assert any(before)
+try:
+    with _unrounded(torch.device("cuda")):
+        assert not any(read()), read()
+        raise KeyError
+except KeyError:
+    assert read() == before, read()
+with _unrounded(torch.device("cpu")):
+    assert read() == before
+"""
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="this torch has one way only to choose")
+@pytest.mark.parametrize(
+    "setting",
+    ["", "torch.set_float32_matmul_precision('high')", "matmul.allow_tf32 = True", "matmul.fp32_precision = 'tf32'"],
+    ids=["as it is", "high", "older names", "newer names"],
+)
+def test_a_gpu_does_not_round_and_what_others_chose_stays(setting: str) -> None:
+    """In a process of its own, since what is chosen holds for all of it."""
+    code = _ROUNDING.format(setting=setting)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_other_errors_are_not_taken_for_it(model: Any) -> None:

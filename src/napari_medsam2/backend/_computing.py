@@ -61,11 +61,40 @@ def inferring(method: Callable[_P, _R]) -> Callable[_P, _R]:
         backend: Any = args[0]
         with _explained(backend), torch.no_grad():
             if backend.precision is torch.float32:
-                return method(*args, **kwargs)
+                with _unrounded(backend.device):
+                    return method(*args, **kwargs)
             with torch.autocast(backend.device.type, backend.precision):
                 return method(*args, **kwargs)
 
     return inferred
+
+
+@contextlib.contextmanager
+def _unrounded(device: torch.device) -> Iterator[None]:
+    """Compute in all of float32's digits on a GPU, too: CUDA's convolutions round to ten bits (TF32) if not told so.
+
+    What others in this process have chosen is chosen again afterwards.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    holders: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
+    name: str = "allow_tf32"
+    exact: bool | str = False
+    try:
+        before = [getattr(h, name) for h in holders]
+    except RuntimeError:
+        # Somebody uses torch's newer names, beside which it does not let the older ones be read.
+        convolutions: Any = torch.backends.cudnn
+        holders, name, exact = [convolutions.conv, torch.backends.cuda.matmul], "fp32_precision", "ieee"
+        before = [getattr(h, name) for h in holders]
+    for holder in holders:
+        setattr(holder, name, exact)
+    try:
+        yield
+    finally:
+        for holder, value in zip(holders, before, strict=True):
+            setattr(holder, name, value)
 
 
 @contextlib.contextmanager
@@ -90,9 +119,9 @@ def advice(backend: Any) -> str:
     side, device = backend.views.side, backend.device
     where = "memory" if device.type == "cpu" else f"memory on {device}"
     ways = []
-    if side // 2 >= _SMALLEST:
+    if backend.settable and side // 2 >= _SMALLEST:
         ways.append(f"see images at {side // 2} pixels (side={side // 2}, --side {side // 2})")
-    if backend.precision is torch.float32 and device.type != "cpu":
+    if backend.settable and backend.precision is torch.float32 and device.type != "cpu":
         ways.append("compute in half precision (precision='float16', --precision float16)")
     if device.type != "cpu":
         ways.append("use the CPU (device='cpu', --device cpu)")

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from napari_medsam2.backend._compact_network import CompactNetwork, Features
 from napari_medsam2.backend._compact_weights import widen_judge
+from napari_medsam2.backend._computing import inferring
 from napari_medsam2.backend._planes import draw_planes
+from napari_medsam2.backend._settling import settled
 from napari_medsam2.backend.protocol import Attended, Decoded, Memory, ViewPrompt
 from napari_medsam2.errors import InputError
 from napari_medsam2.geometry import View, ViewSpec
@@ -85,11 +87,15 @@ class CompactBackend:
     name = "compact"
     batch = 16
     weights = ""
+    precision = torch.float32
+    settable = False
+    """Whether size and precision can be chosen."""
 
     def __init__(self, network: CompactNetwork, device: torch.device | str = "cpu", side: int = 256) -> None:
         self.device = torch.device(device)
         self.views = ViewSpec(side=side, tidy=True)
-        self._network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = settled(self, network)
 
     @classmethod
     def load(cls, weights: str | Path | None = None, device: torch.device | str = "cpu") -> CompactBackend:
@@ -115,7 +121,7 @@ class CompactBackend:
         network.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
         return cls(network, device)
 
-    @torch.no_grad()
+    @inferring
     def encode(self, images: Tensor) -> CompactEmbedding:
         """Encode views ``(B, 3, S, S)`` float32 in [0, 1]."""
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
@@ -130,7 +136,7 @@ class CompactBackend:
             return CompactEmbedding(Features(*(t.expand(len(parts), -1, -1, -1) for t in parts[0])))
         return CompactEmbedding(Features(*(torch.cat(maps) for maps in zip(*parts, strict=True))))
 
-    @torch.no_grad()
+    @inferring
     def decode(self, embedding: Embedding, prompts: Sequence[ViewPrompt], context: Any = None) -> Decoded:
         """Predict masks ``(O, S/2, S/2)`` from prompts and, where given, from memory."""
         planes = draw_planes(prompts, self.views.side).to(self.device)
@@ -139,7 +145,7 @@ class CompactBackend:
         out = self._network.decode(_own(embedding).features, planes, readout, known)
         return Decoded(out.logits[:, 0].float(), out.iou.float().sigmoid(), out.score.float())
 
-    @torch.no_grad()
+    @inferring
     def adopt(self, embedding: Embedding, masks: Tensor) -> Decoded:
         """Take masks ``(O, S, S)`` in [0, 1] as they are."""
         shares = F.avg_pool2d(masks.to(self.device).float().unsqueeze(1), 2)[:, 0]
@@ -147,7 +153,7 @@ class CompactBackend:
         there = torch.where(masks.flatten(1).any(1).to(self.device), _ADOPTED, -_ADOPTED)
         return Decoded((shares * 2 - 1) * _ADOPTED, sure, there)
 
-    @torch.no_grad()
+    @inferring
     def remember(
         self, embedding: Embedding, decoded: Decoded, views: Sequence[View], indices: Sequence[int], prompted: bool
     ) -> list[Memory]:
@@ -172,7 +178,7 @@ class CompactBackend:
             )  # fmt: skip
         return out
 
-    @torch.no_grad()
+    @inferring
     def attend(
         self,
         embedding: Embedding,

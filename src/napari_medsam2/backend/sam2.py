@@ -111,6 +111,7 @@ class Sam2Backend:
     """
 
     batch = 8
+    settable = True
     weights = ""
     memory_dtype = torch.bfloat16
     """What memories are rounded to, as Meta's predictor does."""

@@ -23,6 +23,8 @@ NAME_NAMESPACE, COLOR_NAMESPACE = f"{KEY}/object-names", f"{KEY}/object-colors"
 _OME_UNITS = {"um": "µm", "angstrom": "Å", "inch": "in"}
 _OME_AXES = frozenset("TZYX")
 _CENTIMETRES = {"m": 100.0, "cm": 1.0, "mm": 0.1, "um": 1e-4, "nm": 1e-7, "pm": 1e-10, "angstrom": 1e-8, "inch": 2.54}
+_BUFFER = 1 << 25
+"""Bytes that wait to be compressed: with many processors tifffile would take up to half a gigabyte."""
 _CLASSIC_TIFF = 2**32 - 2**25
 """Bytes that surely fit a classic TIFF; more needs BigTIFF."""
 
@@ -115,6 +117,7 @@ def _write(path: str | Path, session: LabelSource, ome: bool, metadata: dict[str
             photometric="minisblack",
             compression="zlib",
             predictor=False,
+            buffersize=_BUFFER,
             metadata={"axes": _axes(stack), **metadata},
             **_resolution(stack),
         )
