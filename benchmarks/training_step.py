@@ -41,21 +41,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="timed steps of each way")
     given = parser.parse_args()
 
-    from napari_medsam2.training import trainer
+    from napari_medsam2.training import trainable, trainer
     from napari_medsam2.training.pool import load_images, synthetic_pool
+    from napari_medsam2.training.recipe import PHASES
+    from napari_medsam2.training.shares import Grader, Threads
 
     images = load_images(given.data)
     with tempfile.TemporaryDirectory() as folder:
         volumes = synthetic_pool(Path(folder), _VOLUMES, 8, 224, 1)
-        with patch.object(trainer, "quicken", lambda network: None):
-            plain = trainer.Trainer(trainer.PHASES[0], images, volumes)
+        with patch.object(trainable, "quicken", lambda network: None):
+            plain = trainer.Trainer(PHASES[0], images, volumes)
         ways = {
             "torch's gradients, one share after the other": plain,
-            "quick gradients, one share after the other": trainer.Trainer(trainer.PHASES[0], images, volumes),
-            "quick gradients, shares side by side": trainer.Trainer(trainer.PHASES[0], images, volumes),
+            "quick gradients, one share after the other": trainer.Trainer(PHASES[0], images, volumes),
+            "quick gradients, shares side by side": trainer.Trainer(PHASES[0], images, volumes),
         }
         for way in list(ways.values())[:2]:
-            way._workers = _InTurn()  # type: ignore[assignment]
+            grader = Grader(way.recipe, images, volumes, way.network)
+            way._grading = Threads(grader, _InTurn())  # type: ignore[arg-type]
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for step in range(given.steps + 1):
             for name, way in ways.items():

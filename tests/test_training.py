@@ -20,8 +20,9 @@ from napari_medsam2.training.clips import ClipSource
 from napari_medsam2.training.losses import soft_iou
 from napari_medsam2.training.pool import AnnotatedImage, load_images, read_volume, synthetic_pool
 from napari_medsam2.training.prompting import corrective_click, first_prompt, interior_point, spoil
+from napari_medsam2.training.recipe import Recipe
 from napari_medsam2.training.synthetic import synthesize
-from napari_medsam2.training.trainer import Recipe, Trainer, export_weights
+from napari_medsam2.training.trainer import Trainer, export_weights
 
 if TYPE_CHECKING:
     from pathlib import Path

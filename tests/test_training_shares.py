@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from napari_medsam2.backend._compact_network import CompactNetwork
+from napari_medsam2.training.clips import Clip
 from napari_medsam2.training.depthwise import QuickDepthwise, quicken
-from napari_medsam2.training.shares import Graded, Workers, graded, halves, summed
-from napari_medsam2.training.steps import Exercise
+from napari_medsam2.training.pool import AnnotatedImage, _annotated, synthetic_pool
+from napari_medsam2.training.recipe import Recipe
+from napari_medsam2.training.shares import Graded, Workers, divided, graded, summed
+from napari_medsam2.training.steps import Exercise, _objects
+from napari_medsam2.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -136,4 +143,70 @@ def test_workers_keep_the_order_and_pass_on_what_went_wrong() -> None:
 
     with pytest.raises(ValueError, match="fifty"):
         workers.all([quick, wrong])
-    assert (halves(8), halves(3), halves(1), halves(0)) == ([4, 4], [2, 1], [1], [])
+    assert (divided(8, 2), divided(3, 2), divided(1, 2), divided(0, 2)) == ([4, 4], [2, 1], [1], [])
+    assert divided(11, 4) == [3, 3, 3, 2]
+
+
+def _parts(tmp_path: Path) -> tuple[Recipe, list[AnnotatedImage], list[Path]]:
+    rng = np.random.default_rng(0)
+    y, x = np.ogrid[:90, :110]
+    images = []
+    for _ in range(3):
+        labels = np.zeros((90, 110), np.uint16)
+        for label in range(1, 7):
+            labels[(y - rng.uniform(10, 80)) ** 2 + (x - rng.uniform(10, 100)) ** 2 < rng.uniform(6, 12) ** 2] = label
+        images.append(_annotated(30 + 150.0 * (labels > 0) + rng.normal(0, 6, labels.shape), labels, "disc"))
+    recipe = Recipe(
+        steps=3, side=64, singles=4, stacks=2, slices=3, collections=1, objects=2, warmup=1, bfloat16=False, parts=3
+    )
+    return recipe, images, synthetic_pool(tmp_path, 8, 4, 96, seed=0)
+
+
+def test_processes_make_the_same_steps_as_threads(tmp_path: Path) -> None:
+    material = _parts(tmp_path)
+    alone, beside = Trainer(*material), Trainer(*material, processes=2)
+    try:
+        for _ in range(2):
+            (loss, ious), (other, others) = alone.advance(), beside.advance()
+            assert other == pytest.approx(loss, rel=1e-5)
+            assert set(others) == set(ious)
+        for name, value in alone.network.state_dict().items():
+            torch.testing.assert_close(beside.network.state_dict()[name], value, atol=2e-5, rtol=1e-3)
+    finally:
+        alone.close()
+        beside.close()
+
+
+def test_a_process_that_fails_says_why_and_one_that_is_killed_ends_the_run(tmp_path: Path) -> None:
+    recipe, images, volumes = _parts(tmp_path)
+    gone = [path.with_name("gone.npz") for path in volumes]
+    trainer = Trainer(replace(recipe, real=0.0), images, gone, processes=2)
+    with pytest.raises(RuntimeError, match=r"failed:(.|\n)*gone\.npz"):
+        trainer.advance()
+    trainer.close()
+    trainer = Trainer(recipe, images, volumes, processes=2)
+    trainer.advance()
+    trainer._grading._processes[1].kill()  # type: ignore[union-attr]
+    with pytest.raises(RuntimeError, match="has ended"):
+        trainer.advance()
+    trainer.close()
+
+
+@pytest.mark.parametrize("there", [1, 2, 3])
+def test_with_a_fixed_number_shares_hold_as_many_objects_in_every_step(there: int) -> None:
+    def clip(number: int) -> Clip:
+        masks = torch.zeros(there, 2, 8, 8, dtype=torch.bool)
+        for i in range(there):
+            masks[i, :, number, i] = True
+        return Clip(torch.zeros(2, 3, 8, 8), masks, ordered=True)
+
+    clips = [clip(0), clip(1), clip(2)]
+    masks, owner = _objects(clips, 0)
+    assert len(masks) == len(owner) == 3 * there
+    masks, owner = _objects(clips, 2)
+    assert len(masks) == len(owner) == 6
+    assert set(owner.tolist()) == {0, 1, 2}, "no clip is looked at in vain"
+    for mask, of in zip(masks, owner.tolist(), strict=True):
+        assert mask[:, of].any(), "an object is its own clip's"
+    different = {tuple(m.flatten().nonzero().flatten().tolist()) for m in masks}
+    assert len(different) == min(6, 3 * there)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path  # noqa: TC003 typer looks at it
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_medsam2.backend import choose_device
 from napari_medsam2.errors import InputError
 from napari_medsam2.training.pool import fingerprint, load_images, synthetic_pool
-from napari_medsam2.training.trainer import PHASES, Trainer, check_material, export_weights
+from napari_medsam2.training.recipe import PHASES
+from napari_medsam2.training.trainer import Trainer, check_material, export_weights
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from napari_medsam2.training.recipe import Recipe
 
 _SLICES, _SIDE = 8, 224
 
@@ -39,49 +46,69 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder of annotated collections to train on.")],
     output: Annotated[Path, typer.Option(help="Folder for checkpoints, the log and the weights.")],
     steps: Annotated[int | None, typer.Option(help="Steps of the last phase, instead of the recipe's.")] = None,
-    volumes: Annotated[int, typer.Option(help="Synthetic volumes to draw.")] = 1000,
+    volumes: Annotated[int | None, typer.Option(help="Synthetic volumes a phase, instead of the recipe's.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
     start: Annotated[Path | None, typer.Option(help="Weights to start the last phase from.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    processes: Annotated[
+        int | None, typer.Option(help="Processes that share a GPU; as many as there are processors, but one.")
+    ] = None,
 ) -> None:
     """Train the embedded model, in as many phases as its recipe has; run it again to go on after an interruption."""
+    where = _device(device)
+    count = processes or (max(1, (os.cpu_count() or 1) - 1) if where.type == "cuda" else 1)
     output.mkdir(parents=True, exist_ok=True)
     weights = None if start is None else _weights(start)
     images = load_images(data)
-    material = {
-        "images": fingerprint(images),
-        # The seed is the recipe's.
-        "synthetic volumes": str(volumes),
-        "weights to start from": "" if start is None else hashlib.sha256(start.read_bytes()).hexdigest(),
-    }
     last = len(PHASES)
     first = 1 if start is None else last
-    checkpoints = {number: output / f"checkpoint-{number}.pt" for number in range(first, last + 1)}
+    recipes = {number: _chosen(PHASES[number - 1], seed, volumes) for number in range(first, last + 1)}
+    if steps is not None:
+        recipes[last] = replace(recipes[last], steps=steps, last=None)
+    common = {
+        "images": fingerprint(images),
+        "weights to start from": "" if start is None else hashlib.sha256(start.read_bytes()).hexdigest(),
+    }
+    # The seed is the recipe's.
+    materials = {number: {**common, "synthetic volumes": str(recipe.volumes)} for number, recipe in recipes.items()}
+    checkpoints = {number: output / f"checkpoint-{number}.pt" for number in recipes}
     # All of them now: the last phase's would be looked at after hours of the first ones.
-    for path in checkpoints.values():
+    for number, path in checkpoints.items():
         if path.exists():
-            check_material(path, material)
+            check_material(path, materials[number])
     trained = False
-    for number, recipe in enumerate(PHASES, 1):
-        if number not in checkpoints:
-            continue
-        chosen = replace(recipe, seed=recipe.seed + seed)
-        if number == last and steps is not None:
-            chosen = replace(chosen, steps=steps)
+    for number, recipe in recipes.items():
         files = synthetic_pool(
             output / "synthetic",
-            volumes,
+            recipe.volumes,
             _SLICES,
             _SIDE,
-            seed + 1 + 1000 * chosen.pool,
-            chosen.bodies,
+            seed + 1 + 1000 * recipe.pool,
+            recipe.bodies,
             lambda done, of: _say(f"drawn {done} of {of} volumes") if done % 100 == 0 else None,
         )
-        trainer = Trainer(chosen, images, files, None if weights is not None else _imagenet(), weights, material)
-        trained |= _train(trainer, output, checkpoints[number], every, number)
-        weights = trainer.average
+        imagenet = None if weights is not None else _imagenet()
+        trainer = Trainer(recipe, images, files, imagenet, weights, materials[number], where, count)
+        with closing(trainer):
+            trained |= _train(trainer, output, checkpoints[number], every, number)
+        weights = {k: v.cpu() for k, v in trainer.average.items()}
     if not trained:
         _say(f"already finished: {output} holds every step; give another output folder to train anew")
+
+
+def _chosen(recipe: Recipe, seed: int, volumes: int | None) -> Recipe:
+    return replace(recipe, seed=recipe.seed + seed, volumes=recipe.volumes if volumes is None else volumes)
+
+
+def _device(name: str) -> torch.device:
+    """Turn what is asked for into a device on which training was seen to work."""
+    chosen = choose_device(name)
+    if chosen.type == "mps":
+        if name != "auto":
+            raise InputError("training on 'mps' is not supported; choose cpu")
+        chosen = choose_device("cpu")
+    return chosen
 
 
 def _say(line: str) -> None:
@@ -93,7 +120,7 @@ def _train(trainer: Trainer, output: Path, checkpoint: Path, every: int, phase: 
     """Make the steps that are left; return whether there were any."""
     if checkpoint.exists():
         trainer.load(checkpoint)
-    steps = trainer.recipe.steps
+    steps = trainer.recipe.end
     recent: dict[str, list[float]] = {}
     began, first = time.monotonic(), trainer.step
     while trainer.step < steps:

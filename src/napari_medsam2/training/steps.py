@@ -43,24 +43,38 @@ def _targets(masks: Tensor) -> Tensor:
 
 
 def _encode(network: CompactNetwork, images: Tensor) -> Features:
+    images = images.to(network.sharpness.device)
     return network.encode(images.contiguous(memory_format=torch.channels_last))
 
 
-def prompt_exercise(network: CompactNetwork, clips: Sequence[Clip], rng: np.random.Generator) -> Exercise:
+def _objects(clips: Sequence[Clip], fixed: int) -> tuple[Tensor, Tensor]:
+    """The masks of all objects, ``(O, T, S, S)``, and which clip each is of; ``fixed`` a clip on average, if given."""
+    masks = torch.cat([c.masks for c in clips])
+    owner = torch.cat([torch.full((len(c.masks),), i) for i, c in enumerate(clips)])
+    if not fixed:
+        return masks, owner
+    # Some are left out, or come twice and then get prompts of their own.
+    even = torch.linspace(0, len(masks) - 1, fixed * len(clips)).round().long()
+    return masks[even], owner[even]
+
+
+def prompt_exercise(
+    network: CompactNetwork, clips: Sequence[Clip], rng: np.random.Generator, fixed: int = 0
+) -> Exercise:
     """A first prompt, then a click into the largest error of what came out."""
     out = Exercise()
     side = clips[0].images.shape[-1]
     features = _encode(network, torch.cat([c.images[:1] for c in clips]))
-    masks = torch.cat([c.masks[:, 0] for c in clips])
-    owner = torch.cat([torch.full((len(c.masks),), i) for i, c in enumerate(clips)])
-    features = features.take(owner)
-    target, present = _targets(masks), torch.ones(len(masks), dtype=torch.bool)
-    nothing = torch.zeros(len(masks), dtype=torch.bool)
+    masks, owner = _objects(clips, fixed)
+    masks, device = masks[:, 0], features.key.device
+    features = features.take(owner.to(device))
+    target, present = _targets(masks.to(device)), torch.ones(len(masks), dtype=torch.bool, device=device)
+    nothing = torch.zeros(len(masks), dtype=torch.bool, device=device)
     arrays = masks.numpy()
     prompts = [first_prompt(m, rng, clips[i].pieces) for m, i in zip(arrays, owner.tolist(), strict=True)]
-    prediction = network.decode(features, draw_planes(prompts, side), None, nothing)
+    prediction = network.decode(features, draw_planes(prompts, side).to(device), None, nothing)
     loss, iou = mask_loss(prediction, target, present)
-    clicked = torch.tensor([p.box is None for p in prompts])
+    clicked = torch.tensor([p.box is None for p in prompts], device=device)
     out.add("prompt", loss, iou, present)
     out.ious["box"], out.ious["click"] = iou[~clicked].tolist(), iou[clicked].tolist()
 
@@ -69,17 +83,18 @@ def prompt_exercise(network: CompactNetwork, clips: Sequence[Clip], rng: np.rand
     for turn in range(rounds):
         prompts = [_corrected(m, p, g) for m, p, g in zip(arrays, prompts, _guess(prediction, side), strict=True)]
         with torch.set_grad_enabled(turn == rounds - 1):
-            prediction = network.decode(features, draw_planes(prompts, side), None, nothing)
+            prediction = network.decode(features, draw_planes(prompts, side).to(device), None, nothing)
     loss, iou = mask_loss(prediction, target, present)
     out.add("corrected", loss, iou, present, 0.7)
     return out
 
 
 def _guess(prediction: Prediction, side: int) -> Tensor:
-    """The mask that came out, ``(O, S, S)`` probabilities."""
+    """The mask that came out, ``(O, S, S)`` probabilities, on the CPU, where prompts are drawn."""
     with torch.no_grad():
         logits = prediction.logits.float()
-        return F.interpolate(logits, size=(side, side), mode="bilinear", align_corners=False)[:, 0].sigmoid()
+        guess = F.interpolate(logits, size=(side, side), mode="bilinear", align_corners=False)[:, 0].sigmoid()
+        return guess.cpu()
 
 
 def _corrected(mask: np.ndarray, prompt: ViewPrompt, guess: Tensor) -> ViewPrompt:
@@ -92,15 +107,18 @@ def _corrected(mask: np.ndarray, prompt: ViewPrompt, guess: Tensor) -> ViewPromp
     return ViewPrompt(points, labels, prompt.box, guess)
 
 
-def stack_exercise(network: CompactNetwork, clips: Sequence[Clip], rng: np.random.Generator) -> Exercise:
+def stack_exercise(
+    network: CompactNetwork, clips: Sequence[Clip], rng: np.random.Generator, fixed: int = 0
+) -> Exercise:
     """From the first slice's mask through the following ones, as the engine does it."""
     out = Exercise()
     slices, side = clips[0].images.shape[0], clips[0].images.shape[-1]
     features = _encode(network, torch.cat([c.images for c in clips]))
-    masks = torch.cat([c.masks for c in clips])  # (O, T, S, S)
-    owner = torch.cat([torch.full((len(c.masks),), i) for i, c in enumerate(clips)])
-    count, cells = len(masks), side // 16
-    axis = (torch.arange(cells, dtype=torch.float32) + 0.5) / cells
+    masks, owner = _objects(clips, fixed)
+    device = features.key.device
+    owner, count, cells = owner.to(device), len(masks), side // 16
+    known = torch.ones(count, dtype=torch.bool, device=device)
+    axis = (torch.arange(cells, dtype=torch.float32, device=device) + 0.5) / cells
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).view(-1, 2)
     nearness = network.position_bias(grid, grid)
 
@@ -119,31 +137,35 @@ def stack_exercise(network: CompactNetwork, clips: Sequence[Clip], rng: np.rando
             prompts = [
                 ViewPrompt(*NO_POINTS, carried=c if w else None) for c, w in zip(carried, with_carried, strict=True)
             ]
-            prediction = network.decode(here, draw_planes(prompts, side), readout, torch.ones(count, dtype=torch.bool))
-            present = masks[:, t].flatten(1).any(1)
-            loss, iou = mask_loss(prediction, _targets(masks[:, t]), present)
+            prediction = network.decode(here, draw_planes(prompts, side).to(device), readout, known)
+            truth = masks[:, t].to(device)
+            present = truth.flatten(1).any(1)
+            loss, iou = mask_loss(prediction, _targets(truth), present)
             out.add("stack", loss, iou, present)
             out.ious.setdefault("score", []).extend(((prediction.score > 0) == present).float().tolist())
             guess = _guess(prediction, side)
             # Some of the time the truth goes on, so that early errors do not fill the later slices.
-            truth = torch.from_numpy(rng.random(count) < 0.3).view(-1, 1, 1)
-            carried = torch.where(truth, masks[:, t].float(), guess)
+            true = torch.from_numpy(rng.random(count) < 0.3).view(-1, 1, 1)
+            carried = torch.where(true, masks[:, t].float(), guess)
         mask = carried
         if t == 0 and rng.random() < 0.3:
             mask = torch.from_numpy(np.stack([spoil(m, rng) for m in masks[:, 0].numpy()])).float()
         keys.append(here.key.flatten(2))
-        memory = network.remember(here, F.avg_pool2d(mask.unsqueeze(1), 4))
+        memory = network.remember(here, F.avg_pool2d(mask.to(device).unsqueeze(1), 4))
         values.append(memory.flatten(2))
     return out
 
 
-def collection_exercise(network: CompactNetwork, clips: Sequence[Clip], rng: np.random.Generator) -> Exercise:
-    """From the masks of one or two images to another image of the kind."""
+def collection_exercise(
+    network: CompactNetwork, clips: Sequence[Clip], rng: np.random.Generator, fixed: int = 0
+) -> Exercise:
+    """From the masks of one or two images to another image of the kind, whose one object is all of a class."""
     out = Exercise()
     size = clips[0].images.shape[0]
     features = _encode(network, torch.cat([c.images for c in clips]))
-    masks = torch.cat([c.masks for c in clips])
-    first = torch.arange(len(clips)) * size
+    device = features.key.device
+    masks = torch.cat([c.masks for c in clips]).to(device)
+    first = torch.arange(len(clips), device=device) * size
     known = int(rng.integers(1, size))
     keys, values = [], []
     for t in range(known):
@@ -154,7 +176,8 @@ def collection_exercise(network: CompactNetwork, clips: Sequence[Clip], rng: np.
     readout = network.read(here.key, torch.cat(keys, 2), torch.cat(values, 2))
     prompts = [ViewPrompt(*NO_POINTS)] * len(clips)
     side = clips[0].images.shape[-1]
-    prediction = network.decode(here, draw_planes(prompts, side), readout, torch.ones(len(clips), dtype=torch.bool))
+    remembered = torch.ones(len(clips), dtype=torch.bool, device=device)
+    prediction = network.decode(here, draw_planes(prompts, side).to(device), readout, remembered)
     present = masks[:, -1].flatten(1).any(1)
     loss, iou = mask_loss(prediction, _targets(masks[:, -1]), present)
     out.add("collection", loss, iou, present)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from napari_medsam2._files import atomic_path, write_bytes
 from napari_medsam2.backend._compact_network import CompactNetwork
 from napari_medsam2.backend._compact_weights import convert_imagenet, widen_judge
 from napari_medsam2.errors import InputError
-from napari_medsam2.training.clips import ClipSource
-from napari_medsam2.training.depthwise import quicken
-from napari_medsam2.training.shares import Graded, Workers, graded, halves, summed
-from napari_medsam2.training.steps import collection_exercise, prompt_exercise, stack_exercise
-from napari_medsam2.training.synthetic import BODIES
+from napari_medsam2.training.processes import Processes
+from napari_medsam2.training.recipe import Recipe
+from napari_medsam2.training.shares import Grader, Grading, Threads, Workers
+from napari_medsam2.training.trainable import trainable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,56 +26,7 @@ if TYPE_CHECKING:
 
     from napari_medsam2.training.pool import AnnotatedImage
 
-__all__ = ["PHASES", "Recipe", "Trainer", "check_material", "export_weights"]
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """All that decides what comes out of training, but the data."""
-
-    seed: int = 0
-    steps: int = 2000
-    side: int = 192
-    final_side: int = 256
-    final_share: float = 0.0
-    """The share of the steps at the end that is made at ``final_side``, while the learning rate, steady until then,
-    falls in a straight line to a hundredth."""
-    singles: int = 8
-    stacks: int = 2
-    slices: int = 5
-    collections: int = 2
-    objects: int = 3
-    real: float = 0.5
-    """Share of the clips cut from real images; the others are synthetic."""
-    learning_rate: float = 1e-3
-    encoder_share: float = 0.25
-    """The encoder's learning rate relative to the rest's, since it starts from ImageNet."""
-    warmup: int = 100
-    weight_decay: float = 0.02
-    average: float = 0.998
-    bfloat16: bool = True
-    frozen: int = 0
-    """How many of the encoder's blocks, from its stem on, are left as they are; their backward pass is the dearest."""
-    pieces: float = 0.1
-    """Share of the synthetic prompted views in which an object is several bodies that look alike."""
-    pool: int = 0
-    """Which drawing of synthetic volumes; another one shows the network bodies that it has not seen yet."""
-    bodies: float = BODIES
-    """Share of sections through bodies among the synthetic volumes."""
-
-
-PHASES = (
-    Recipe(),
-    Recipe(
-        seed=1, steps=1500, final_share=0.3, stacks=3, collections=1, real=0.4, learning_rate=5e-4, warmup=30, frozen=3,
-        pieces=0.15, pool=1, bodies=0.65,
-    ),
-    Recipe(
-        seed=2, steps=2800, final_share=0.4, stacks=3, collections=1, real=0.5, learning_rate=5e-4, warmup=30, frozen=3,
-        pieces=0.15, pool=2, bodies=0.6,
-    ),
-)  # fmt: skip
-"""The recipes, one after the other; each goes on from the averaged weights of the one before."""
+__all__ = ["Trainer", "check_material", "export_weights"]
 
 
 class Trainer:
@@ -97,6 +46,10 @@ class Trainer:
         Weights of this network to start from, such as an earlier phase's.
     material : mapping, optional
         What it is trained on and started from, see `check_material`; checkpoints of other material are refused.
+    device : torch.device or str
+        Where to compute.
+    processes : int
+        How many processes compute the shares of a step; threads of this one do where it is 1.
     """
 
     def __init__(
@@ -107,23 +60,21 @@ class Trainer:
         imagenet: dict[str, torch.Tensor] | None = None,
         weights: dict[str, torch.Tensor] | None = None,
         material: Mapping[str, str] | None = None,
+        device: torch.device | str = "cpu",
+        processes: int = 1,
     ) -> None:
         self._material = dict(material or {})
         torch.manual_seed(recipe.seed)
         self.recipe, self.step, self.seconds = recipe, 0, 0.0
-        self._images, self._volumes, self._workers = images, volumes, Workers()
+        device = torch.device(device)
         self.network = CompactNetwork()
         if imagenet is not None:
             self.network.encoder.load_state_dict(convert_imagenet(imagenet), strict=False)
         if weights is not None:
             self.network.load_state_dict({k: v.float() for k, v in widen_judge(weights).items()}, strict=False)
-        quicken(self.network)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network.train()
-        if recipe.frozen:
-            early = self.network.encoder
-            for part in (early.stem, early.stem_norm, *early.blocks[: recipe.frozen]):
-                part.requires_grad_(False)
+        trainable(self.network, recipe, device)
+        self._images, self._volumes, self._processes = images, volumes, processes
+        self._grading: Grading | None = None
         self.average = {k: v.detach().clone().float() for k, v in self.network.state_dict().items()}
         encoder = [p for n, p in self.network.named_parameters() if n.startswith("encoder.")]
         rest = [p for n, p in self.network.named_parameters() if not n.startswith("encoder.")]
@@ -137,13 +88,6 @@ class Trainer:
             weight_decay=recipe.weight_decay,
         )
 
-    def _rate(self) -> float:
-        r = self.recipe
-        if self.step < r.warmup:
-            return (self.step + 1) / r.warmup
-        left = (r.steps - self.step) / max(1.0, r.steps * r.final_share)
-        return 0.01 + 0.99 * min(1.0, left)
-
     def advance(self) -> tuple[float, dict[str, float]]:
         """Make one step; the loss, and the mean IoU of each exercise.
 
@@ -152,17 +96,12 @@ class Trainer:
         """
         started = time.monotonic()
         r = self.recipe
-        side = r.final_side if self.step >= r.steps * (1 - r.final_share) else r.side
-        rate = self._rate()
+        rate = r.rate_of(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = r.learning_rate * rate * group["share"]
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
-        shares = self._workers.all([partial(self._share, *s, side, parameters) for s in self._shares()])
-        summed(shares, parameters)
-        ious: dict[str, list[float]] = {}
-        for share in shares:
-            for name, values in share.ious.items():
-                ious.setdefault(name, []).extend(values)
+        if self._grading is None:
+            self._grading = self._begun()
+        loss, ious = self._grading.grade(self.step)
         nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
         self.optimizer.step()
         self.step += 1
@@ -171,30 +110,20 @@ class Trainer:
             for name, value in self.network.state_dict().items():
                 self.average[name].lerp_(value.float(), 1 - decay)
         self.seconds += time.monotonic() - started
-        return sum(s.loss for s in shares), {name: float(np.mean(v)) for name, v in ious.items() if v}
+        return loss, {name: float(np.mean(v)) for name, v in ious.items() if v}
 
-    def _shares(self) -> list[tuple[int, str, int, float]]:
-        """The step's parts, the dearest first: number, kind, how many clips, and what they weigh in the loss."""
-        r = self.recipe
-        parts = [("prompt", n, n / r.singles) for n in halves(r.singles)]
-        parts += [("stack", n, 0.6 * n / r.stacks) for n in halves(r.stacks)]
-        parts += [("collection", r.collections, 0.6)] if r.collections else []
-        return [(i, *p) for i, p in enumerate(parts)]
+    def close(self) -> None:
+        """End the threads or processes that compute."""
+        if self._grading is not None:
+            self._grading.close()
+        self._grading = None
 
-    def _share(
-        self, number: int, kind: str, count: int, weight: float, side: int, parameters: Sequence[Tensor]
-    ) -> Graded:
-        r = self.recipe
-        rng = np.random.default_rng([r.seed, 1, self.step, number])
-        source = ClipSource(self._images, self._volumes, side, rng, r.pieces)
-        real = [bool(v) for v in rng.random(count) < r.real]
-        if kind == "prompt":
-            exercise = partial(prompt_exercise, self.network, [source.single(r.objects, v) for v in real], rng)
-        elif kind == "stack":
-            exercise = partial(stack_exercise, self.network, [source.stack(r.slices, r.objects, v) for v in real], rng)
-        else:
-            exercise = partial(collection_exercise, self.network, [source.collection(3, v) for v in real], rng)
-        return graded(exercise, weight, parameters, r.bfloat16)
+    def _begun(self) -> Grading:
+        material = (self.recipe, self._images, self._volumes, self.network)
+        if self._processes > 1:
+            return Processes(*material, self._processes)
+        # What waits for a GPU is quickest alone.
+        return Threads(Grader(*material), Workers(None if self.network.sharpness.device.type == "cpu" else 1))
 
     def save(self, path: Path) -> None:
         """Write the whole state, atomically."""
@@ -220,16 +149,20 @@ class Trainer:
         """
         state = _read(path)
         _check(path, state, self._material)
-        if state["recipe"] != asdict(self.recipe) and not self._same_so_far(state["recipe"], state["step"]):
+        # Checkpoints of earlier versions say nothing of settings that came later, and are of what these are by default.
+        recipe = {**asdict(Recipe()), **state["recipe"]}
+        if recipe != asdict(self.recipe) and not self._same_so_far(recipe, state["step"]):
             raise InputError(f"{path} was trained with another recipe; give another output folder or delete it")
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
+        device = self.network.sharpness.device
+        self.average = {k: v.to(device) for k, v in state["average"].items()}
+        self.step, self.seconds = state["step"], state["seconds"]
 
     def _same_so_far(self, other: dict[str, Any], step: int) -> bool:
         """Whether another recipe made the same steps until here: a steady rate does not depend on when it will fall."""
         own = asdict(self.recipe)
-        ends = {"steps", "final_share"}
+        ends = {"steps", "final_share", "last"}
         falls = [r["steps"] * (1 - r["final_share"]) for r in (own, other)]
         alike = {k: v for k, v in own.items() if k not in ends} == {k: v for k, v in other.items() if k not in ends}
         return bool(alike and step <= min(falls))
@@ -273,7 +206,9 @@ def export_weights(trainer: Trainer, path: Path) -> None:
     """Write the averaged weights as fp16 safetensors, with what they are in the header."""
     from safetensors.torch import save
 
-    tensors = {k: v.half().contiguous() for k, v in trainer.average.items() if not k.endswith("num_batches_tracked")}
+    tensors = {
+        k: v.half().cpu().contiguous() for k, v in trainer.average.items() if not k.endswith("num_batches_tracked")
+    }
     header = {
         "format": "napari-medsam2-compact",
         "version": "1",
