@@ -8,15 +8,14 @@ import pytest
 from tests.dummy import DummyBackend, stack_of_squares
 from tests.saving import annotate, content
 
-from napari_medsam2 import AnnotationSession, InputError, ObjectResult
-from napari_medsam2.objects import merge, split_components, split_touching
+from napari_medsam2 import AnnotationSession, ImageStack, InputError, ObjectResult
+from napari_medsam2.objects import merge, split_components, split_touching, track
 from napari_medsam2.prompts import SlicePrompt
 from napari_medsam2.state import ObjectInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_medsam2 import ImageStack
     from napari_medsam2.objects import Changes
     from napari_medsam2.results import Results
 
@@ -243,6 +242,35 @@ def test_what_a_person_painted_and_accepted_survives_a_split(
     for _ in session.propagate():
         pass
     assert {index: _masks(session, index) for index in (4, 6)} == before
+
+
+def test_what_a_person_painted_and_accepted_goes_along_when_tracks_are_linked() -> None:
+    squares = {"a": np.zeros((24, 24), bool), "b": np.zeros((24, 24), bool)}
+    squares["a"][3:9, 3:9], squares["b"][14:20, 14:20] = True, True
+    session = AnnotationSession(ImageStack(np.zeros((3, 24, 24), np.uint8), "TYX"), backend=DummyBackend())
+    for name in ("one", "two"):
+        session.add_object(name)
+    session.add_mask(1, 0, squares["a"])
+    session.add_mask(2, 0, squares["b"])
+    # Then the numbers change places: both painted at time 1, one of them accepted; one painted at time 2.
+    session.add_mask(1, 1, squares["b"])
+    session.add_mask(2, 1, squares["a"])
+    session.accept(2, 1)
+    session.add_mask(1, 2, squares["b"])
+    session.edit("carried", [_carried(2, 2, squares["a"])])
+    _carry_out(session, "track", track(session.results, session.stack))
+    for time in range(3):
+        assert _masks(session, time) == {1: squares["a"].tobytes(), 2: squares["b"].tobytes()}
+    assert set(session.prompts) == {(1, 0), (2, 0), (1, 1), (2, 1), (2, 2)}
+    np.testing.assert_array_equal(session.prompts[1, 1].mask, squares["a"])
+    np.testing.assert_array_equal(session.prompts[2, 1].mask, squares["b"])
+    np.testing.assert_array_equal(session.prompts[2, 2].mask, squares["b"])
+    assert dict(session.marks) == {(1, 1): "accepted"}
+    found = session.results.get(1, 2)
+    assert found is not None
+    assert found.source == "propagated"
+    session.undo()
+    assert dict(session.marks) == {(2, 1): "accepted"}
 
 
 def _carried(label: int, index: int, mask: np.ndarray) -> ObjectResult:

@@ -38,6 +38,9 @@ def edited(state: State, packed: PackedResult, sources: Sequence[int] | None = N
         out[mark] = "accepted"
     said = [one for source in made_of if (one := state.prompts.get((source, index))) is not None]
     if not said:
+        if label not in made_of:
+            # What was said of the mask that lay here does not hold for this one.
+            out |= dict.fromkeys([prompt, Key("prediction", label, index), Key("pending", label, index)])
         return out
     result = packed.unpack()
     if not result.area:

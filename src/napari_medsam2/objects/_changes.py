@@ -55,8 +55,8 @@ class Changes:
     colors : mapping
         Their colours, ``"#rrggbb"``, where they have one of their own.
     sources : mapping
-        By ``(label, index)``, the labels of the masks that a new result was made of, where objects were merged or
-        taken apart: what a person said of those holds for it.
+        By ``(label, index)``, the labels of the masks that a new result was made of, where objects were merged,
+        taken apart or given another label: what a person said of those holds for it.
     """
 
     results: Results = field(default_factory=_empty)

@@ -151,6 +151,7 @@ def _renamed(
     names: Mapping[int, str],
 ) -> Changes:
     changed, cleared = Results(), []
+    sources: dict[tuple[int, int], tuple[int, ...]] = {}
     for time, indices in times.items():
         moved = {label: name for (at, label), name in tracks.items() if at == time and name != label}
         if not moved:
@@ -161,6 +162,7 @@ def _renamed(
             for one in here:
                 if one.label in moved:
                     changed.put(relabel(one, moved[one.label]))
+                    sources[moved[one.label], index] = (one.label,)
             arrived = {moved[one.label] for one in here if one.label in moved}
             cleared += [
                 (one.label, index)
@@ -170,7 +172,7 @@ def _renamed(
     kept = set(tracks.values())
     seen = {label for _, label in tracks}
     removed = tuple(sorted(label for label in chosen if label in seen and label not in kept))
-    return Changes(changed, tuple(cleared), removed, names)
+    return Changes(changed, tuple(cleared), removed, names, sources=sources)
 
 
 def _present(results: ResultsLike, indices: Sequence[int], chosen: Collection[int]) -> set[int]:

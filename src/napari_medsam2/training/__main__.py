@@ -46,7 +46,9 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder of annotated collections to train on.")],
     output: Annotated[Path, typer.Option(help="Folder for checkpoints, the log and the weights.")],
     steps: Annotated[int | None, typer.Option(help="Steps of the last phase, instead of the recipe's.")] = None,
-    volumes: Annotated[int | None, typer.Option(help="Synthetic volumes a phase, instead of the recipe's.")] = None,
+    volumes: Annotated[
+        int | None, typer.Option(min=4, help="Synthetic volumes a phase, instead of the recipe's.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
     start: Annotated[Path | None, typer.Option(help="Weights to start the last phase from.")] = None,
