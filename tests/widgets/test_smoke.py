@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from napari_medsam2.widgets.dock import MedSam2Dock
 
 NAME, SAMPLE = "napari-medsam2", "nuclei-3d"
-NUCLEUS = 15, 5, 38
+NUCLEUS = 12, 5, 18
 """A pixel within a nucleus of the sample, which the embedded model finds with one click."""
-BESIDE = 15, 55, 4
+BESIDE = 12, 55, 4
 """A dark one, far from it."""
 
 
