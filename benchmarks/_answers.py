@@ -124,11 +124,13 @@ def ask(backend: Backend, sample: Sample, memory: Policy, amount: Amount) -> Ans
 
 def compare(one: Answers, other: Answers) -> list[str]:
     """Say in words how far two models' answers are from each other: a line a kind of question, then the features."""
+    from napari_medsam2.metrics import iou
+
     lines = []
     for kind, masks in one.masks.items():
         others = other.masks[kind]
         shared = sorted(masks.keys() & others.keys())
-        overlaps = [_iou(masks[key], others[key]) for key in shared]
+        overlaps = [iou(masks[key], others[key]) for key in shared]
         line = f"{kind:8}{len(shared):4} masks"
         if overlaps:
             same = sum(np.array_equal(masks[key], others[key]) for key in shared)
@@ -138,12 +140,6 @@ def compare(one: Answers, other: Answers) -> list[str]:
         lines.append(f"{line}; {_logits(one.logits[kind], other.logits[kind])}")
     cosine = float(one.descriptor.astype(np.float64) @ other.descriptor.astype(np.float64))
     return [*lines, f"features' cosine {cosine:.7f}"]
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    from tests.sam2.cases import iou
-
-    return iou(a, b)
 
 
 def _logits(one: list[np.ndarray], other: list[np.ndarray]) -> str:

@@ -44,8 +44,8 @@ def followed(stack: ImageStack, backend: Backend, truth: np.ndarray, box: bool) 
         ``(Z, Y, X)`` bool.
     """
     from napari_medsam2 import AnnotationSession
+    from napari_medsam2.evaluation.annotator import innermost
     from napari_medsam2.geometry import tight_box
-    from napari_medsam2.training.prompting import interior_point
 
     index = int(truth.sum((1, 2)).argmax())
     session = AnnotationSession(stack, backend=backend)
@@ -53,7 +53,7 @@ def followed(stack: ImageStack, backend: Backend, truth: np.ndarray, box: bool) 
     if box:
         session.add_box(label, index, tight_box(truth[index]))
     else:
-        session.add_points(label, index, [interior_point(truth[index])], [1])
+        session.add_points(label, index, [innermost(truth[index])], [1])
     for _ in session.propagate():
         pass
     found: np.ndarray = np.asarray(session.labels()) == label
@@ -68,6 +68,7 @@ def main() -> int:
     import tifffile
 
     from napari_medsam2 import load_backend
+    from napari_medsam2.metrics import dice
     from napari_medsam2.samples import SAMPLES
 
     print(machine())
@@ -79,15 +80,15 @@ def main() -> int:
         labels = tifffile.imread(sample.labels)
         objects = [label for label in np.unique(labels)[1:] if np.count_nonzero(labels == label) >= _LEAST]
         for box in (False, True):
-            dice, sizes = [], []
+            scores, sizes = [], []
             for label in objects:
                 truth = labels == label
                 mask = followed(stack, backend, truth, box)
-                dice.append(2 * np.count_nonzero(mask & truth) / (mask.sum() + truth.sum()))
+                scores.append(dice(mask, truth))
                 sizes.append(mask.sum() / truth.sum())
             print(
-                f"{name:24}{'box' if box else 'click':6} {len(objects)} objects: mean {np.mean(dice):.3f}, "
-                f"median {np.median(dice):.3f}, under 0.5 {np.mean(np.array(dice) < 0.5):.0%}, "
+                f"{name:24}{'box' if box else 'click':6} {len(objects)} objects: mean {np.mean(scores):.3f}, "
+                f"median {np.median(scores):.3f}, under 0.5 {np.mean(np.array(scores) < 0.5):.0%}, "
                 f"more than twice as large {np.mean(np.array(sizes) > 2):.0%}",
                 flush=True,
             )

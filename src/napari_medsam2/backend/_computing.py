@@ -71,7 +71,7 @@ def inferring(method: Callable[_P, _R]) -> Callable[_P, _R]:
 
 @contextlib.contextmanager
 def _unrounded(device: torch.device) -> Iterator[None]:
-    """Compute in all of float32's digits on a GPU, too: CUDA's convolutions round to ten bits (TF32) if not told so.
+    """Compute in all of float32's digits on a GPU, too, where convolutions round to ten bits (TF32) unless told not to.
 
     What others in this process have chosen is chosen again afterwards.
     """

@@ -52,14 +52,13 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
     start: Annotated[Path | None, typer.Option(help="Weights to start the last phase from.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda; the first phase is made on the CPU.")] = "auto",
     processes: Annotated[
         int | None, typer.Option(help="Processes that share a GPU; as many as there are processors, but one.")
     ] = None,
 ) -> None:
     """Train the embedded model, in as many phases as its recipe has; run it again to go on after an interruption."""
     where = _device(device)
-    count = processes or (max(1, (os.cpu_count() or 1) - 1) if where.type == "cuda" else 1)
     output.mkdir(parents=True, exist_ok=True)
     weights = None if start is None else _weights(start)
     images = load_images(data)
@@ -91,7 +90,10 @@ def main(
             lambda done, of: _say(f"drawn {done} of {of} volumes") if done % 100 == 0 else None,
         )
         imagenet = None if weights is not None else _imagenet()
-        trainer = Trainer(recipe, images, files, imagenet, weights, materials[number], where, count)
+        # With another number of objects in every step a GPU looks for kernels for longer than it computes.
+        here = where if recipe.fixed else choose_device("cpu")
+        count = processes or (max(1, (os.cpu_count() or 1) - 1) if here.type == "cuda" else 1)
+        trainer = Trainer(recipe, images, files, imagenet, weights, materials[number], here, count)
         with closing(trainer):
             trained |= _train(trainer, output, checkpoints[number], every, number)
         weights = {k: v.cpu() for k, v in trainer.average.items()}

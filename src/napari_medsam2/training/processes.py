@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from napari_medsam2.backend._compact_network import CompactNetwork
 from napari_medsam2.training.pool import AnnotatedImage
-from napari_medsam2.training.shares import Drawn, Grader
+from napari_medsam2.training.shares import Drawn, Graded, Grader, gathered
 from napari_medsam2.training.trainable import trainable
 
 if TYPE_CHECKING:
@@ -72,35 +72,18 @@ class Processes:
 
     Parameters
     ----------
-    recipe : Recipe
-        The settings.
-    images : sequence of AnnotatedImage
-        Real images.
-    volumes : sequence of Path
-        Synthetic volumes.
-    network : CompactNetwork
-        Whose weights are looked at with every step, on its device.
+    grader : Grader
+        What they do; the weights of its network are looked at with every step, on its device.
     count : int
         How many processes; no more than there are shares are started.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        images: Sequence[AnnotatedImage],
-        volumes: Sequence[Path],
-        network: CompactNetwork,
-        count: int,
-    ) -> None:
-        self._network = network
-        grader = Grader(recipe, images, volumes, network)
-        self._parameters, shares = grader.parameters, len(grader.shares)
-        device = self._parameters[0].device
-        state = _flat(network.state_dict().values())
-        size = sum(p.numel() for p in self._parameters)
+    def __init__(self, grader: Grader, count: int) -> None:
+        self._network, self._parameters, images = grader.network, grader.parameters, grader.images
+        state, shares = _flat(self._network.state_dict().values()), len(grader.shares)
         self._common = _Common(
-            _shared(state.to(device)),
-            _shared(torch.zeros(shares, size, device=device)),
+            _shared(state),
+            _shared(state.new_zeros(shares, sum(p.numel() for p in self._parameters))),
             _shared(torch.cat([torch.stack([i.image, i.background]).flatten() for i in images])),
             _shared(torch.cat([torch.from_numpy(i.labels).flatten() for i in images])),
             [((i.labels.shape[0], i.labels.shape[1]), i.boxes, i.group) for i in images],
@@ -111,7 +94,7 @@ class Processes:
         self._processes = []
         for number in range(count):
             end, other = context.Pipe()
-            work = (other, recipe, list(volumes), self._common, list(range(number, shares, count)))
+            work = (other, grader.recipe, list(grader.volumes), self._common, list(range(number, shares, count)))
             process = context.Process(target=_serve, args=work, daemon=True, name=f"shares-{number}")
             process.start()
             other.close()
@@ -129,7 +112,7 @@ class Processes:
         with torch.no_grad():
             self._common.state.copy_(_flat(self._network.state_dict().values()))
         _wait(self._common.state.device)
-        results: dict[int, tuple[float, dict[str, list[float]]]] = {}
+        shares: dict[int, Graded] = {}
         try:
             for end in self._ends:
                 end.send(step)
@@ -139,16 +122,12 @@ class Processes:
         for answer in answers:
             if isinstance(answer, str):
                 raise RuntimeError(f"a process that computes shares failed:\n{answer}")
-            results.update(answer)
+            shares.update(answer)
         total, at = self._common.gradients.sum(0), 0
         for p in self._parameters:
             p.grad = torch.empty_like(p).copy_(total[at : at + p.numel()].view(p.shape))
             at += p.numel()
-        ious: dict[str, list[float]] = {}
-        for _, (_, values) in sorted(results.items()):
-            for name, value in values.items():
-                ious.setdefault(name, []).extend(value)
-        return sum(results[i][0] for i in sorted(results)), ious
+        return gathered([shares[number] for number in sorted(shares)])
 
     def close(self) -> None:
         """End the processes."""
@@ -179,11 +158,9 @@ def _serve(end: Connection, recipe: Recipe, volumes: list[Path], common: _Common
     """Compute some of the shares of every step that is asked for, until the other end is closed."""
     torch.set_num_threads(1)
     try:
-        device = common.state.device
-        network = trainable(CompactNetwork(), recipe, device)
+        network = trainable(CompactNetwork(), recipe, common.state.device)
         grader = Grader(recipe, common.images(), volumes, network)
-        ahead = ThreadPoolExecutor(1)
-        drawn: tuple[int, Future[list[Drawn]] | None] = (-1, None)
+        ahead, drawn = ThreadPoolExecutor(1), dict[int, Future[list[Drawn]]]()
 
         def draw(step: int) -> list[Drawn]:
             return [grader.draw(step, n) for n in numbers]
@@ -193,21 +170,20 @@ def _serve(end: Connection, recipe: Recipe, volumes: list[Path], common: _Common
                 step = end.recv()
             except EOFError:
                 return
-            clips = drawn[1].result() if drawn[1] is not None and drawn[0] == step else draw(step)
-            # While this step is computed.
-            drawn = (step + 1, ahead.submit(draw, step + 1) if step + 1 < recipe.end else None)
-            end.send(_computed(grader, network, common, numbers, clips))
+            clips = drawn.pop(step).result() if step in drawn else draw(step)
+            if step + 1 < recipe.end:  # while this step is computed
+                drawn[step + 1] = ahead.submit(draw, step + 1)
+            end.send(_computed(grader, common, numbers, clips))
     except BaseException:
         end.send(traceback.format_exc())
         raise
 
 
-def _computed(
-    grader: Grader, network: CompactNetwork, common: _Common, numbers: Sequence[int], clips: Sequence[Drawn]
-) -> dict[int, tuple[float, dict[str, list[float]]]]:
+def _computed(grader: Grader, common: _Common, numbers: Sequence[int], clips: Sequence[Drawn]) -> dict[int, Graded]:
+    """Compute shares by their numbers; their gradients are laid where all reach them."""
     at = 0
     with torch.no_grad():
-        for value in network.state_dict().values():
+        for value in grader.network.state_dict().values():
             value.copy_(common.state[at : at + value.numel()].view(value.shape))
             at += value.numel()
     out = {}
@@ -215,6 +191,6 @@ def _computed(
         share = grader.grade(number, one)
         pairs = zip(share.gradients, grader.parameters, strict=True)
         common.gradients[number] = _flat(torch.zeros_like(p) if g is None else g for g, p in pairs)
-        out[number] = (share.loss, share.ious)
+        out[number] = replace(share, gradients=())
     _wait(common.gradients.device)
     return out

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_medsam2.training.recipe import Recipe
     from napari_medsam2.training.steps import Exercise
 
-__all__ = ["Drawn", "Graded", "Grader", "Grading", "Threads", "Workers", "divided", "graded", "summed"]
+__all__ = ["Drawn", "Graded", "Grader", "Grading", "Threads", "Workers", "divided", "gathered", "graded", "summed"]
 
 _T = TypeVar("_T")
 
@@ -86,7 +86,7 @@ class Grader:
     def __init__(
         self, recipe: Recipe, images: Sequence[AnnotatedImage], volumes: Sequence[Path], network: CompactNetwork
     ) -> None:
-        self._recipe, self._images, self._volumes, self._network = recipe, images, volumes, network
+        self.recipe, self.images, self.volumes, self.network = recipe, images, volumes, network
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         r = recipe
         parts = [("prompt", n, n / r.singles) for n in divided(r.singles, r.parts)]
@@ -97,10 +97,10 @@ class Grader:
 
     def draw(self, step: int, number: int) -> Drawn:
         """Draw the clips of a share."""
-        r = self._recipe
+        r = self.recipe
         kind, count, _ = self.shares[number]
         rng = np.random.default_rng([r.seed, 1, step, number])
-        source = ClipSource(self._images, self._volumes, r.side_of(step), rng, r.pieces)
+        source = ClipSource(self.images, self.volumes, r.side_of(step), rng, r.pieces)
         one: Callable[[bool], Clip]
         if kind == "prompt":
             one = partial(source.single, r.objects)
@@ -114,8 +114,8 @@ class Grader:
         """Compute a share's loss and its gradients."""
         kind, _, weight = self.shares[number]
         exercise = {"prompt": prompt_exercise, "stack": stack_exercise, "collection": collection_exercise}[kind]
-        work = partial(exercise, self._network, drawn.clips, drawn.rng, self._recipe.fixed)
-        return graded(work, weight, self.parameters, self._recipe.bfloat16)
+        work = partial(exercise, self.network, drawn.clips, drawn.rng, self.recipe.fixed)
+        return graded(work, weight, self.parameters, self.recipe.bfloat16)
 
 
 class Workers:
@@ -154,11 +154,7 @@ class Threads:
         """See `Grading.grade`."""
         shares = self._workers.all([partial(self._share, step, i) for i in range(len(self._grader.shares))])
         summed(shares, self._grader.parameters)
-        ious: dict[str, list[float]] = {}
-        for share in shares:
-            for name, values in share.ious.items():
-                ious.setdefault(name, []).extend(values)
-        return sum(s.loss for s in shares), ious
+        return gathered(shares)
 
     def _share(self, step: int, number: int) -> Graded:
         return self._grader.grade(number, self._grader.draw(step, number))
@@ -178,6 +174,15 @@ def graded(exercise: Callable[[], Exercise], weight: float, parameters: Sequence
         result = exercise()
     loss = result.loss * weight
     return Graded(float(loss.detach()), torch.autograd.grad(loss, parameters, allow_unused=True), result.ious)
+
+
+def gathered(shares: Sequence[Graded]) -> tuple[float, dict[str, list[float]]]:
+    """Give the loss of a step, and the IoUs of each exercise."""
+    ious: dict[str, list[float]] = {}
+    for share in shares:
+        for name, values in share.ious.items():
+            ious.setdefault(name, []).extend(values)
+    return sum(s.loss for s in shares), ious
 
 
 def summed(shares: Sequence[Graded], parameters: Sequence[Tensor]) -> None:

@@ -119,11 +119,11 @@ class Trainer:
         self._grading = None
 
     def _begun(self) -> Grading:
-        material = (self.recipe, self._images, self._volumes, self.network)
+        grader = Grader(self.recipe, self._images, self._volumes, self.network)
         if self._processes > 1:
-            return Processes(*material, self._processes)
+            return Processes(grader, self._processes)
         # What waits for a GPU is quickest alone.
-        return Threads(Grader(*material), Workers(None if self.network.sharpness.device.type == "cpu" else 1))
+        return Threads(grader, Workers(None if self.network.sharpness.device.type == "cpu" else 1))
 
     def save(self, path: Path) -> None:
         """Write the whole state, atomically."""
