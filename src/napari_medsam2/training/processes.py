@@ -1,21 +1,20 @@
-"""Processes that share a GPU: each computes some shares of every step, of clips that one beside it draws.
+"""Processes that share a GPU: each draws clips, and computes its shares of every step, beside the others.
 
-Drawing clips and launching many small kernels keep one processor busy for longer than they keep a large GPU; within one
-process either would wait for the other. Weights and gradients lie where all processes reach them, on the device itself.
+Drawing clips and launching many small kernels keep one processor busy for longer than they keep a large GPU. Weights
+and gradients lie where all processes reach them, on the device itself.
 """
 
 from __future__ import annotations
 
-import contextlib
 import traceback
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from napari_medsam2.backend._compact_network import CompactNetwork
-from napari_medsam2.training.clips import Clip
 from napari_medsam2.training.pool import AnnotatedImage
 from napari_medsam2.training.shares import Drawn, Graded, Grader, gathered
 from napari_medsam2.training.trainable import trainable
@@ -31,12 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Processes"]
 
-_Packed: TypeAlias = "tuple[list[tuple[np.ndarray, np.ndarray, bool, bool]], np.random.Generator]"
-
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
-    """What the processes that compute share; both are written anew with every step.
+class _Common:
+    """What the processes share; the first two are written anew with every step.
 
     Parameters
     ----------
@@ -44,30 +41,20 @@ class _Rows:
         The network's state, as one row of numbers.
     gradients : Tensor
         ``(shares, N)``: what each share gives, the gradients of all parameters in one row.
-    """
-
-    state: Tensor
-    gradients: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class _Images:
-    """The real images, which the processes that draw share.
-
-    Parameters
-    ----------
     pixels, labels : Tensor
-        Of all images, one after the other.
+        Of all real images, one after the other.
     kinds : list
         Of each image: shape, boxes, group.
     """
 
+    state: Tensor
+    gradients: Tensor
     pixels: Tensor
     labels: Tensor
     kinds: list[tuple[tuple[int, int], np.ndarray, str]]
 
-    def views(self) -> list[AnnotatedImage]:
-        """Give the images back, without copies."""
+    def images(self) -> list[AnnotatedImage]:
+        """Give the real images back, without copies."""
         out, at = [], 0
         for (height, width), boxes, group in self.kinds:
             size = height * width
@@ -88,16 +75,15 @@ class Processes:
     grader : Grader
         What they do; the weights of its network are looked at with every step, on its device.
     count : int
-        How many processes compute; no more than there are shares. Beside each another one draws its clips.
+        How many processes; no more than there are shares are started.
     """
 
     def __init__(self, grader: Grader, count: int) -> None:
         self._network, self._parameters, images = grader.network, grader.parameters, grader.images
         state, shares = _flat(self._network.state_dict().values()), len(grader.shares)
-        rows = self._rows = _Rows(
-            _shared(state), _shared(state.new_zeros(shares, sum(p.numel() for p in self._parameters)))
-        )
-        common = _Images(
+        self._common = _Common(
+            _shared(state),
+            _shared(state.new_zeros(shares, sum(p.numel() for p in self._parameters))),
             _shared(torch.cat([torch.stack([i.image, i.background]).flatten() for i in images])),
             _shared(torch.cat([torch.from_numpy(i.labels).flatten() for i in images])),
             [((i.labels.shape[0], i.labels.shape[1]), i.boxes, i.group) for i in images],
@@ -106,21 +92,14 @@ class Processes:
         count = min(count, shares)
         self._ends: list[Connection] = []
         self._processes = []
-        for first in range(count):
-            numbers = list(range(first, shares, count))
-            end, asked = context.Pipe()
-            clips, drawn = context.Pipe()
-            for name, target, work in (
-                ("clips", _draw, (drawn, grader.recipe, list(grader.volumes), common, numbers)),
-                ("shares", _serve, (asked, clips, grader.recipe, rows, numbers)),
-            ):
-                process = context.Process(target=target, args=work, daemon=True, name=f"{name}-{first}")
-                process.start()
-                self._processes.append(process)
-            # Each end is held by one process only, so that the other one sees when that has ended.
-            for other in (asked, clips, drawn):
-                other.close()
+        for number in range(count):
+            end, other = context.Pipe()
+            work = (other, grader.recipe, list(grader.volumes), self._common, list(range(number, shares, count)))
+            process = context.Process(target=_serve, args=work, daemon=True, name=f"shares-{number}")
+            process.start()
+            other.close()
             self._ends.append(end)
+            self._processes.append(process)
 
     def grade(self, step: int) -> tuple[float, dict[str, list[float]]]:
         """See `Grading.grade`.
@@ -131,8 +110,8 @@ class Processes:
             If one of the processes failed, with what it said, or ended.
         """
         with torch.no_grad():
-            self._rows.state.copy_(_flat(self._network.state_dict().values()))
-        _wait(self._rows.state.device)
+            self._common.state.copy_(_flat(self._network.state_dict().values()))
+        _wait(self._common.state.device)
         shares: dict[int, Graded] = {}
         try:
             for end in self._ends:
@@ -144,7 +123,7 @@ class Processes:
             if isinstance(answer, str):
                 raise RuntimeError(f"a process that computes shares failed:\n{answer}")
             shares.update(answer)
-        total, at = self._rows.gradients.sum(0), 0
+        total, at = self._common.gradients.sum(0), 0
         for p in self._parameters:
             p.grad = torch.empty_like(p).copy_(total[at : at + p.numel()].view(p.shape))
             at += p.numel()
@@ -175,76 +154,43 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _draw(end: Connection, recipe: Recipe, volumes: list[Path], common: _Images, numbers: list[int]) -> None:
-    """Draw the clips of some of the shares of every step that is asked for, until the other end is closed."""
-    torch.set_num_threads(1)
-    grader = Grader(recipe, common.views(), volumes, CompactNetwork())
-    with contextlib.suppress(ConnectionError):  # nobody waits for it any more
-        while True:
-            try:
-                step = end.recv()
-            except EOFError:
-                return
-            try:
-                end.send([_packed(grader.draw(step, n)) for n in numbers])
-            except ConnectionError:
-                raise
-            except BaseException:
-                end.send(traceback.format_exc())
-                raise
-
-
-def _packed(drawn: Drawn) -> _Packed:
-    """Make arrays of clips; those travel within a message, where tensors would be asked for one by one."""
-    return [(c.images.numpy(), c.masks.numpy(), c.ordered, c.pieces) for c in drawn.clips], drawn.rng
-
-
-def _unpacked(packed: _Packed) -> Drawn:
-    clips, rng = packed
-    return Drawn([Clip(torch.from_numpy(i), torch.from_numpy(m), *kind) for i, m, *kind in clips], rng)
-
-
-def _serve(end: Connection, source: Connection, recipe: Recipe, rows: _Rows, numbers: list[int]) -> None:
+def _serve(end: Connection, recipe: Recipe, volumes: list[Path], common: _Common, numbers: list[int]) -> None:
     """Compute some of the shares of every step that is asked for, until the other end is closed."""
     torch.set_num_threads(1)
     try:
-        network = trainable(CompactNetwork(), recipe, rows.state.device)
-        grader = Grader(recipe, (), (), network)
-        ahead = None
+        network = trainable(CompactNetwork(), recipe, common.state.device)
+        grader = Grader(recipe, common.images(), volumes, network)
+        ahead, drawn = ThreadPoolExecutor(1), dict[int, Future[list[Drawn]]]()
+
+        def draw(step: int) -> list[Drawn]:
+            return [grader.draw(step, n) for n in numbers]
+
         while True:
             try:
                 step = end.recv()
             except EOFError:
                 return
-            try:
-                if ahead != step:
-                    source.send(step)
-                answer = source.recv()
-                ahead = step + 1
-                if ahead < recipe.end:  # while this step is computed
-                    source.send(ahead)
-            except (EOFError, OSError):
-                raise RuntimeError("the process that draws its clips has ended; go on from the checkpoint") from None
-            if isinstance(answer, str):
-                raise RuntimeError(f"the process that draws its clips failed:\n{answer}")
-            end.send(_computed(grader, rows, numbers, [_unpacked(one) for one in answer]))
+            clips = drawn.pop(step).result() if step in drawn else draw(step)
+            if step + 1 < recipe.end:  # while this step is computed
+                drawn[step + 1] = ahead.submit(draw, step + 1)
+            end.send(_computed(grader, common, numbers, clips))
     except BaseException:
         end.send(traceback.format_exc())
         raise
 
 
-def _computed(grader: Grader, rows: _Rows, numbers: Sequence[int], clips: Sequence[Drawn]) -> dict[int, Graded]:
+def _computed(grader: Grader, common: _Common, numbers: Sequence[int], clips: Sequence[Drawn]) -> dict[int, Graded]:
     """Compute shares by their numbers; their gradients are laid where all reach them."""
     at = 0
     with torch.no_grad():
         for value in grader.network.state_dict().values():
-            value.copy_(rows.state[at : at + value.numel()].view(value.shape))
+            value.copy_(common.state[at : at + value.numel()].view(value.shape))
             at += value.numel()
     out = {}
     for number, one in zip(numbers, clips, strict=True):
         share = grader.grade(number, one)
         pairs = zip(share.gradients, grader.parameters, strict=True)
-        rows.gradients[number] = _flat(torch.zeros_like(p) if g is None else g for g, p in pairs)
+        common.gradients[number] = _flat(torch.zeros_like(p) if g is None else g for g, p in pairs)
         out[number] = replace(share, gradients=())
-    _wait(rows.gradients.device)
+    _wait(common.gradients.device)
     return out
