@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,6 +124,22 @@ def test_the_embedded_model_names_only_what_it_can_do(monkeypatch: pytest.Monkey
     assert "--device cpu" in str(caught.value)
     assert "--precision" not in str(caught.value)
     assert "--side" not in str(caught.value)
+
+
+def test_nothing_of_what_did_not_fit_is_held_while_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = load_backend("compact", "cpu")
+    network, held = backend._network, []  # type: ignore[attr-defined]
+
+    def scarce(views: torch.Tensor) -> None:
+        features = views * 2
+        held.append(weakref.ref(features))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(network, "encode", scarce)
+    with pytest.raises(InputError, match="not enough memory") as caught:
+        backend.encode(torch.zeros(1, 3, 256, 256))
+    assert held[0]() is None, "the error, or what led to it, holds what the network had computed"
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None, "its own words only"
 
 
 _ROUNDING = """

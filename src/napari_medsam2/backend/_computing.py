@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import traceback
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
@@ -105,13 +106,14 @@ def _explained(backend: Any) -> Iterator[None]:
         if not is_exhausted(error):
             raise
         message = advice(backend)
+        # Python keeps this error beside the one raised below, and its frames with all that they had allocated.
+        traceback.clear_frames(error.__traceback__)
     else:
         return
-    # Outside of the handler, so that the traceback no longer holds what the method had allocated.
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    raise InputError(message)
+    raise InputError(message) from None
 
 
 def advice(backend: Any) -> str:
