@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +28,6 @@ from napari_medsam2.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -210,3 +214,41 @@ def test_with_a_fixed_number_shares_hold_as_many_objects_in_every_step(there: in
         assert mask[:, of].any(), "an object is its own clip's"
     different = {tuple(m.flatten().nonzero().flatten().tolist()) for m in masks}
     assert len(different) == min(6, 3 * there)
+
+
+_DRAWING = """
+import multiprocessing, os, sys
+from pathlib import Path
+from napari_medsam2.training import pool
+
+if __name__ == "__main__":
+    os.cpu_count = lambda: 2
+    def tell(*_):
+        print(*(p.pid for p in multiprocessing.active_children()), flush=True)
+    pool.synthetic_pool(Path(sys.argv[1]), 4000, 2, 64, seed=1, report=tell)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux which processes there are")
+def test_who_draws_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None:
+    def lives(pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        except OSError:
+            return False
+
+    script = tmp_path / "draw.py"
+    script.write_text(_DRAWING)
+    with subprocess.Popen([sys.executable, script, tmp_path / "volumes"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        drawing = [int(pid) for pid in process.stdout.readline().split()]
+        assert len(drawing) == 2
+        assert all(lives(pid) for pid in drawing)
+        process.kill()
+    until = time.monotonic() + 20
+    while any(lives(pid) for pid in drawing) and time.monotonic() < until:
+        time.sleep(0.05)
+    left = [pid for pid in drawing if lives(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left

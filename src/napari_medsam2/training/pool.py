@@ -8,7 +8,8 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -151,12 +152,25 @@ def synthetic_pool(
         each: Callable[..., Iterable[None]] = map
         if processes > 1:
             # A new process for each: one that was forked from a process with threads of torch may hang.
-            spawn, threads = get_context("spawn"), torch.set_num_threads
-            each = stack.enter_context(ProcessPoolExecutor(processes, spawn, threads, (1,))).map
+            each = stack.enter_context(ProcessPoolExecutor(processes, get_context("spawn"), _begin)).map
         for number, _ in enumerate(each(_draw, *work), count - len(missing) + 1):
             if report is not None:
                 report(number, count)
     return paths
+
+
+def _begin() -> None:
+    """Draw with one processor, and not for longer than the process that asked for it lives."""
+    torch.set_num_threads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End where the parent was killed: the queue that work comes from stays open then, since all who draw hold it."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _draw(path: Path, seed: int, number: int, slices: int, side: int, bodies: float) -> None:
