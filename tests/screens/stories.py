@@ -122,7 +122,10 @@ def _jump_to_worst(stage: Stage, true: dict[int, np.ndarray]) -> None:
             mask = _mask(stage, label, index)
             if mask.sum() > _LARGE / 2 and (label, index) not in stage.annotation.session.prompts:
                 missing[label, index] = int((right[index] & ~mask).sum()) - int((mask & ~right[index]).sum())
-    seen = [at for at in missing if stage.review.strip.viewport().rect().contains(stage.review.strip.place(*at))]
+    strip = stage.review.strip
+    shown = strip.viewport().rect()
+    # Rows may be scrolled away, and lie beneath the ruler then.
+    seen = [at for at in missing if shown.contains(strip.place(*at)) and strip.at(strip.place(*at)) == at]
     stage.jump(*max(seen, key=lambda at: missing[at]))
 
 
