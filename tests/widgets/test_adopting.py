@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +16,8 @@ from tests.widgets.driving import callbacks_of, wait_until
 
 from napari_medsam2 import AnnotationSession, ImageStack
 from napari_medsam2.reading.hashing import run_through
-from napari_medsam2.widgets.persist import keep, preparing
+from napari_medsam2.widgets import commands
+from napari_medsam2.widgets.persist import keep, open_session, preparing
 from napari_medsam2.widgets.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -79,6 +82,27 @@ def test_a_dock_that_is_opened_later_finds_it(bench: Workbench, folder: Path) ->
     assert bench.annotation is not None
     assert bench.annotation.session.folder == folder
     bench.viewer.layers.events.inserted.connect(bench.adopting._inserted)
+
+
+def test_the_palette_reads_it_in_a_thread(bench: Workbench, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.adopting.close()
+    image, _ = bench.viewer.open(folder, plugin=NAME)
+    bench.viewer.layers.events.inserted.connect(bench.adopting._inserted)
+    bench.viewer.layers.selection.active = image
+    threads: list[threading.Thread] = []
+
+    def read(*given: Any) -> Any:
+        threads.append(threading.current_thread())
+        return open_session(*given)
+
+    monkeypatch.setattr("napari_medsam2.widgets.adopting.open_session", read)
+    monkeypatch.setattr(commands, "open_dock", lambda: SimpleNamespace(bench=bench))
+    commands.annotate()
+    wait_until(lambda: bench.annotation is not None)
+    assert bench.annotation is not None
+    assert bench.annotation.session.folder == folder
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
 
 
 def test_what_is_under_way_stays(bench: Workbench, folder: Path) -> None:

@@ -295,7 +295,7 @@ class FakeDock:
         except InputError as error:
             self.asked.append(str(error))
 
-    def need(self) -> None:
+    def start(self) -> None:
         self.asked.append("annotate")
 
     def open_folder(self, folder: Path) -> None:

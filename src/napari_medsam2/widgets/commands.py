@@ -53,7 +53,7 @@ def open_dock() -> Any:
 
 def annotate() -> None:
     """Begin to annotate the active image."""
-    _attempt(lambda bench: bench.need())
+    _attempt(lambda bench: bench.start())
 
 
 def propagate() -> None:
