@@ -207,7 +207,14 @@ def test_what_a_person_painted_and_accepted_survives_a_merge(session: Annotation
     session.accept(2, 6)
     session.accept(1, 7)
     session.accept(2, 7)
+    session.pin_memory(2, 5)
+    session.pin_memory(1, 4)
+    session.drop_memory(1, 7)
+    session.drop_memory(2, 7)
+    session.drop_memory(2, 6)
+    session.drop_memory(1, 5)
     _carry_out(session, "merge", merge(session.results, [1, 2]))
+    assert dict(session.pins) == {(1, 4): "pinned", (1, 5): "pinned", (1, 6): "dropped", (1, 7): "dropped"}
     assert set(session.prompts) == {(1, 3), (1, 4)}
     np.testing.assert_array_equal(session.prompts[1, 3].mask, square)
     assert (1, 3) in session.pending
@@ -233,8 +240,12 @@ def test_what_a_person_painted_and_accepted_survives_a_split(
     session.add_mask(1, 4, halves)
     session.edit("carried", [_carried(1, index, halves) for index in (3, 5, 6)])
     session.accept(1, 6)
+    session.pin_memory(1, 5)
+    session.drop_memory(1, 3)
     _carry_out(session, "split", split(session.results, session.stack, 1))
     assert set(session.objects) == {1, 2}
+    pins = {(label, index): wish for label in (1, 2) for index, wish in ((3, "dropped"), (5, "pinned"))}
+    assert dict(session.pins) == pins
     assert set(session.prompts) == {(1, 4), (2, 4)} <= session.pending
     assert dict(session.marks) == {(1, 6): "accepted", (2, 6): "accepted"}
     before = {index: _masks(session, index) for index in (4, 6)}
@@ -258,6 +269,7 @@ def test_what_a_person_painted_and_accepted_goes_along_when_tracks_are_linked() 
     session.accept(2, 1)
     session.add_mask(1, 2, squares["b"])
     session.edit("carried", [_carried(2, 2, squares["a"])])
+    session.pin_memory(1, 1)
     _carry_out(session, "track", track(session.results, session.stack))
     for time in range(3):
         assert _masks(session, time) == {1: squares["a"].tobytes(), 2: squares["b"].tobytes()}
@@ -266,6 +278,7 @@ def test_what_a_person_painted_and_accepted_goes_along_when_tracks_are_linked() 
     np.testing.assert_array_equal(session.prompts[2, 1].mask, squares["b"])
     np.testing.assert_array_equal(session.prompts[2, 2].mask, squares["b"])
     assert dict(session.marks) == {(1, 1): "accepted"}
+    assert dict(session.pins) == {(2, 1): "pinned"}
     found = session.results.get(1, 2)
     assert found is not None
     assert found.source == "propagated"

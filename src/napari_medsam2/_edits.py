@@ -1,4 +1,4 @@
-"""What becomes of prompts and verdicts where a mask is edited."""
+"""What becomes of prompts, verdicts and wishes for the memory bank where a mask is edited."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_medsam2.state import Key
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_medsam2.state import State, Value
+    from napari_medsam2.state import State, Value, Wish
 
 __all__ = ["edited"]
 
@@ -36,6 +36,8 @@ def edited(state: State, packed: PackedResult, sources: Sequence[int] | None = N
         out[mark] = None
     elif label not in made_of or state.marks.get((label, index)) != "accepted":
         out[mark] = "accepted"
+    if sources is not None:
+        out[Key("memory", label, index)] = _wish(state, sources, packed)
     said = [one for source in made_of if (one := state.prompts.get((source, index))) is not None]
     if not said:
         if label not in made_of:
@@ -51,6 +53,19 @@ def edited(state: State, packed: PackedResult, sources: Sequence[int] | None = N
         Key("result", label, index): PackedResult.of(ObjectResult.from_mask(label, index, result.mask)),
         Key("pending", label, index): True,
     }
+
+
+def _wish(state: State, labels: Sequence[int], packed: PackedResult) -> Wish | None:
+    """What a person wants of the memory of a mask that was made of these objects' ones.
+
+    That one of them is kept is a wish for what it shows, which the new one shows, too; that one is left out says
+    nothing of what else there is now.
+    """
+    index = packed.bare.index
+    wishes = {state.memories.get((label, index)) for label in labels}
+    if "pinned" in wishes:
+        return "pinned" if packed.unpack().area else None
+    return "dropped" if wishes == {"dropped"} else None
 
 
 def _accepted(state: State, labels: Sequence[int], index: int) -> bool:

@@ -316,7 +316,8 @@ class SessionBase:
             Whether a person says that the new masks are right, as with `accept`.
         sources : mapping
             By ``(label, index)``, the objects that a new mask was made of where it is not its own object's old one
-            alone. If one of them was prompted there, it becomes a painted mask; if all were accepted, so is it.
+            alone. If one of them was prompted there, it becomes a painted mask; if all were accepted, so is it; if the
+            memory of one was pinned, or those of all were dropped, so is its own.
 
         Raises
         ------
