@@ -100,6 +100,27 @@ def test_opening_what_is_open_says_so(bench: Workbench, notes: list[str], said: 
     wait_until(lambda: _is_open(bench, folder))
 
 
+def test_annotate_goes_on_with_what_was_opened_and_finished(bench: Workbench, notes: list[str], tmp_path: Path) -> None:
+    folder = _saved(tmp_path / "mine")
+    bench.open_folder(folder)
+    wait_until(lambda: bench.annotation is not None)
+    (image,) = bench.images()
+    bench.finish()
+    assert bench.annotation is None
+    bench.start()
+    wait_until(lambda: bench.annotation is not None)
+    assert _is_open(bench, folder)
+    assert bench.images() == [image]
+    bench.save_as(tmp_path / "elsewhere")
+    wait_until(lambda: _is_open(bench, tmp_path / "elsewhere"))
+    _settle(bench)
+    bench.finish()
+    bench.start()
+    wait_until(lambda: bench.annotation is not None)
+    assert _is_open(bench, tmp_path / "elsewhere")
+    assert notes == []
+
+
 def test_one_is_opened_after_the_other(bench: Workbench, said: list[str], tmp_path: Path) -> None:
     first, second = _saved(tmp_path / "first"), _saved(tmp_path / "second")
     bench.open_folder(first)

@@ -9,6 +9,7 @@ from napari_medsam2.errors import InputError
 from napari_medsam2.widgets.coordinates import Frame, guess_axes
 from napari_medsam2.widgets.image_dialogs import goes_on, where_is
 from napari_medsam2.widgets.persist import open_session
+from napari_medsam2.widgets.reader import mark_session
 from napari_medsam2.widgets.views_file import image_layer
 
 if TYPE_CHECKING:
@@ -143,7 +144,11 @@ class Opening:
         except BaseException:
             opened.session.close()
             raise
-        bench.say(f"went on with {folder.name if (folder := opened.session.folder) else image.name}")
+        folder = opened.session.folder
+        if folder is not None:
+            # Not before it is open: an image that comes in with it would be opened as well.
+            mark_session(image, folder)
+        bench.say(f"went on with {folder.name if folder else image.name}")
         return annotation
 
 

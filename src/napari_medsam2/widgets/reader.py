@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_medsam2.session import AnnotationSession
 
-__all__ = ["companions", "get_reader", "moved", "read_session", "session_of"]
+__all__ = ["companions", "get_reader", "mark_session", "moved", "read_session", "session_of"]
 
 _SPATIAL = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
@@ -82,7 +82,14 @@ def session_of(layer: Any) -> Path | None:
 def moved(layer: Any, folder: Path) -> None:
     """Let a layer that was read from a session say that the session is in another folder from now on."""
     if session_of(layer) is not None:
-        layer.metadata = {**layer.metadata, KEY: {**layer.metadata[KEY], "session": str(folder.absolute())}}
+        mark_session(layer, folder)
+
+
+def mark_session(layer: Any, folder: Path) -> None:
+    """Let a layer say that a session is of it, which *Annotate* then goes on with."""
+    said = layer.metadata.get(KEY)
+    known = said if isinstance(said, dict) else {}
+    layer.metadata = {**layer.metadata, KEY: {**known, "session": str(folder.absolute())}}
 
 
 def companions(layers: Sequence[Any], folder: Path) -> list[Any]:
