@@ -61,7 +61,15 @@ def test_run_lengths_are_those_of_pycocotools(mask: np.ndarray, top: int, left: 
     counts = _rle.encode(mask, top, left, whole.shape)
     assert _rle.pack(counts) == coco.encode(np.asfortranarray(whole.astype(np.uint8)))["counts"].decode()
     assert _rle.unpack(_rle.pack(counts)) == counts
-    np.testing.assert_array_equal(_rle.decode(counts, whole.shape), whole)
+    window, found = _rle.decode(counts, whole.shape)
+    again = np.zeros_like(whole)
+    again[window] = found
+    np.testing.assert_array_equal(again, whole)
+    if whole.any():
+        assert found[0].any()
+        assert found[-1].any()
+        assert found[:, 0].any()
+        assert found[:, -1].any()
 
 
 def test_windows_of_objects_with_large_labels() -> None:

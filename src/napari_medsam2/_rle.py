@@ -40,22 +40,45 @@ def encode(mask: np.ndarray, top: int, left: int, shape: tuple[int, int]) -> lis
     return counts if counts[-1] or len(counts) == 1 else counts[:-1]
 
 
-def decode(counts: list[int], shape: tuple[int, int]) -> np.ndarray:
-    """Decode lengths to a mask ``(H, W)`` bool; the inverse of `encode`.
+def decode(counts: list[int], shape: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Decode lengths; the inverse of `encode`.
+
+    Parameters
+    ----------
+    counts : list of int
+        As of `encode`.
+    shape : tuple of int
+        ``(H, W)`` of the slice.
+
+    Returns
+    -------
+    tuple
+        The rows and columns that the object spans, and the mask there ``(h, w)`` bool. Only these columns are ever
+        unfolded: an image of thousands of objects has room for each of them.
 
     Raises
     ------
     InputError
         If they do not add up to the size of the slice.
     """
+    height, width = shape
     lengths = np.asarray(counts, np.int64)
-    if (lengths < 0).any() or lengths.sum() != shape[0] * shape[1]:
+    if (lengths < 0).any() or lengths.sum() != height * width:
         raise InputError(
-            f"a run-length code covers {int(lengths.sum())} pixels of an image of {shape[0]} × {shape[1]}; "
+            f"a run-length code covers {int(lengths.sum())} pixels of an image of {height} × {width}; "
             f"it belongs to another image, or is damaged"
         )
-    flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-    return flat.reshape(shape[1], shape[0]).T
+    ends = np.cumsum(lengths)
+    starts, inside = ends - lengths, np.arange(len(lengths)) % 2 == 1
+    runs = np.flatnonzero(inside & (lengths > 0))
+    if not len(runs):
+        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool)
+    left, right = int(starts[runs[0]]) // height, (int(ends[runs[-1]]) - 1) // height + 1
+    first, last = left * height, right * height
+    mask = np.repeat(inside, ends.clip(first, last) - starts.clip(first, last)).reshape(right - left, height).T
+    rows = np.flatnonzero(mask.any(1))
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    return (slice(top, bottom), slice(left, right)), mask[top:bottom]
 
 
 def pack(counts: list[int]) -> str:

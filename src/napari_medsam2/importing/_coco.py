@@ -112,8 +112,7 @@ def _masks(annotation: Any, shape: tuple[int, int], name: str) -> list[tuple[tup
             if list(code["size"]) != list(shape):
                 raise InputError(f"{where} is of an image of {code['size']} pixels, not {list(shape)}")
             counts = code["counts"]
-            mask = _rle.decode(_rle.unpack(counts) if isinstance(counts, str) else counts, shape)
-            return [((slice(None), slice(None)), mask)]
+            return [_rle.decode(_rle.unpack(counts) if isinstance(counts, str) else counts, shape)]
         if code:
             polygons = [np.asarray(polygon, np.float64).reshape(-1, 2)[:, ::-1] for polygon in code]
             return [fill_window([polygon], shape) for polygon in polygons]
