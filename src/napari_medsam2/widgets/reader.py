@@ -65,7 +65,7 @@ def read_session(folder: Path) -> list[LayerData]:
         raise InputError(f"{error}: choose Open… in the dock of Medical SAM 2, which asks for it") from error
     try:
         data, arguments, kind = image_layer(session.stack, read_view(folder))
-        mark = {KEY: {"session": str(folder.absolute())}}
+        mark = {KEY: _mark(folder)}
         arguments["metadata"] = {**arguments["metadata"], **mark}
         return [(data, arguments, kind), _labels(session, arguments, mark)]
     finally:
@@ -74,8 +74,7 @@ def read_session(folder: Path) -> list[LayerData]:
 
 def session_of(layer: Any) -> Path | None:
     """Return the folder of the session that a layer was read from; None for layers of other origin."""
-    said = layer.metadata.get(KEY)
-    folder = said.get("session") if isinstance(said, dict) else None
+    folder = _said(layer).get("session")
     return Path(folder) if isinstance(folder, str) else None
 
 
@@ -87,9 +86,7 @@ def moved(layer: Any, folder: Path) -> None:
 
 def mark_session(layer: Any, folder: Path) -> None:
     """Let a layer say that a session is of it, which *Annotate* then goes on with."""
-    said = layer.metadata.get(KEY)
-    known = said if isinstance(said, dict) else {}
-    layer.metadata = {**layer.metadata, KEY: {**known, "session": str(folder.absolute())}}
+    layer.metadata = {**layer.metadata, KEY: {**_said(layer), **_mark(folder)}}
 
 
 def companions(layers: Sequence[Any], folder: Path) -> list[Any]:
@@ -97,6 +94,16 @@ def companions(layers: Sequence[Any], folder: Path) -> list[Any]:
     from napari.layers import Labels
 
     return [layer for layer in layers if isinstance(layer, Labels) and session_of(layer) == folder]
+
+
+def _said(layer: Any) -> dict[str, Any]:
+    """Return what a layer carries of this plugin's; others may have put anything there."""
+    said = layer.metadata.get(KEY)
+    return said if isinstance(said, dict) else {}
+
+
+def _mark(folder: Path) -> dict[str, str]:
+    return {"session": str(folder.absolute())}
 
 
 def _folder(path: str | Sequence[str]) -> Path | None:
