@@ -186,6 +186,40 @@ def test_labels_join_an_image(tmp_path: Path, session: AnnotationSession) -> Non
     np.testing.assert_array_equal(labels["second/0"][...], _truth(session))
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_labels_of_an_ome_zarr_image_lie_where_it_lies(tmp_path: Path, backend: Backend, inside: bool) -> None:
+    units = {"t": "second", "z": "micrometer", "y": "micrometer", "x": "micrometer"}
+    group = zarr.create_group(tmp_path / "image.zarr", zarr_format=3)
+    group.create_array("0", shape=(4, 1, 3, 300, 41), chunks=(1, 1, 1, 300, 41), dtype="u2", fill_value=0)
+    axes = [{"name": n, "type": "channel" if n == "c" else "time" if n == "t" else "space"} for n in "tczyx"]
+    level = [
+        {"type": "scale", "scale": [15.0, 1.0, 1.0, 0.25, 0.5]},
+        {"type": "translation", "translation": [5.0, 0.0, 50.0, 125.0, -40.0]},
+    ]
+    whole = [{"type": "scale", "scale": [2.0, 1.0, 2.0, 2.0, 1.0]}]
+    group.attrs["ome"] = {
+        "version": "0.5",
+        "multiscales": [
+            {
+                "axes": [a | ({"unit": units[a["name"]]} if a["name"] in units else {}) for a in axes],
+                "datasets": [{"path": "0", "coordinateTransformations": level}],
+                "coordinateTransformations": whole,
+            }
+        ],
+    }
+    session = AnnotationSession(ImageStack.open(tmp_path / "image.zarr"), backend=backend)
+    path = tmp_path / ("image.zarr/labels/cells" if inside else "cells.zarr")
+    write_ome_zarr(path, session)
+    written: Any = zarr.open_group(path, mode="r").attrs["ome"]
+    image = written["multiscales"][0]
+    assert {a["name"]: a.get("unit") for a in image["axes"]} == units
+    places = [[t[t["type"]] for t in d["coordinateTransformations"]] for d in image["datasets"]]
+    assert places == [
+        [[30.0, 2.0, 0.5, 0.5], [10.0, 100.0, 250.0, -40.0]],
+        [[30.0, 2.0, 1.0, 1.0], [10.0, 100.0, 250.0, -40.0]],
+    ]
+
+
 def test_ome_zarr_overwrites_labels_and_nothing_else(tmp_path: Path, session: AnnotationSession) -> None:
     other = tmp_path / "other"
     other.mkdir()

@@ -318,6 +318,31 @@ def test_broken_coco_is_refused(tmp_path: Path, text: str, complaint: str) -> No
         open_labels(tmp_path / "b.json", ImageStack(np.zeros((20, 24), np.uint8)))
 
 
+@pytest.mark.parametrize(
+    "part", [{"segmentation": [[2.0, 3.0, 7.0, float("nan"), 7.0, 9.0]]}, {"bbox": [1, 2, float("inf"), 4]}]
+)
+def test_coco_corners_that_are_no_numbers_are_refused(tmp_path: Path, part: dict[str, Any]) -> None:
+    _coco(tmp_path / "a.json", [{"image_id": 10, **part}], ["a"])
+    with pytest.raises(InputError, match=r"annotation 0 of a\.json is not as COCO wants it"):
+        open_labels(tmp_path / "a.json", ImageStack(np.zeros((20, 24), np.uint8))).slice_labels(0)
+
+
+def test_coco_names_with_folders_and_large_numbers_of_categories(tmp_path: Path) -> None:
+    names = ["images/a.png", "images\\b.png", "other/c.png", "more/c.png"]
+    _coco(tmp_path / "a.json", [{"image_id": 10 + n, "bbox": [n, 1, 2, 2]} for n in range(4)], names)
+    data = json.loads((tmp_path / "a.json").read_text())
+    data["categories"][0]["id"] = 2**40
+    for annotation in data["annotations"]:
+        annotation["category_id"] = 2**40
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    stack = ImageStack([np.zeros((20, 24), np.uint8)] * 3, names=["a.png", "b.png", "c.png"])
+    labels = open_labels(tmp_path / "a.json", stack)
+    assert [np.unique(labels.slice_labels(n)).tolist() for n in range(2)] == [[0, 1], [0, 2]]
+    assert [int(np.argwhere(labels.slice_labels(n))[0, 1]) for n in range(2)] == [0, 1]
+    # Which of the two pictures of that name it is nobody can know.
+    assert not labels.slice_labels(2).any()
+
+
 @pytest.mark.parametrize("counts", ["04", [3, 4], "\x7f", [-1, 481]])
 def test_broken_run_lengths_are_refused(tmp_path: Path, counts: Any) -> None:
     _coco(tmp_path / "a.json", [{"image_id": 10, "segmentation": {"size": [20, 24], "counts": counts}}], ["a"])
@@ -347,6 +372,23 @@ def test_imagej_regions_of_others(tmp_path: Path) -> None:
         (roifile.ImagejRoi(roitype=roifile.ROI_TYPE.RECT, bottom=3, right=3, name="lost"), "which slice"),
         (roifile.ImagejRoi(roitype=roifile.ROI_TYPE.LINE, position=1, name="line"), "no area"),
         (roifile.ImagejRoi(roitype=roifile.ROI_TYPE.RECT, bottom=3, right=3, position=9), "slice 8"),
+        (
+            roifile.ImagejRoi(
+                roitype=roifile.ROI_TYPE.RECT, subtype=roifile.ROI_SUBTYPE.TEXT, bottom=3, right=3, position=1
+            ),
+            "is text, which has no area",
+        ),
+        (
+            roifile.ImagejRoi(
+                roitype=roifile.ROI_TYPE.RECT,
+                bottom=3,
+                right=3,
+                position=1,
+                shape_roi_size=10,
+                multi_coordinates=np.array([0, 1, 1, 3, 2, 2, 3, 3, 4, 4], np.float32),
+            ),
+            "made of curves",
+        ),
     ):
         broken.tofile(tmp_path / "one.roi")
         with pytest.raises(InputError, match=complaint):

@@ -107,6 +107,24 @@ def test_time_points_are_measured_on_their_own(tmp_path: Path, backend: Backend)
             assert row["unit"] == "pixel"
 
 
+def test_each_slice_is_read_once_however_many_objects_there_are(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = AnnotationSession(ImageStack(np.zeros((3, 30, 30), np.uint8), "ZYX"), backend=backend)
+    for label in range(1, 21):
+        session.add_object(str(label), label)
+        mask = np.zeros((30, 30), bool)
+        mask[label] = True
+        session.results.put(ObjectResult.from_mask(label, 1, mask))
+    read: list[int] = []
+    raw = ImageStack.raw
+    monkeypatch.setattr(ImageStack, "raw", lambda self, index: read.append(index) or raw(self, index))
+    write_measurements(tmp_path / "a.csv", session)
+    assert len(_rows(tmp_path / "a.csv")) == 20
+    # And the first one for its channels.
+    assert len(read) <= 3 + 2
+
+
 def test_the_frames_of_a_film_are_no_depth(tmp_path: Path, backend: Backend) -> None:
     labels = _labels((3, 30, 30))
     stack = ImageStack(np.zeros((3, 1, 30, 30), np.uint8), "TZYX", spacing=_SPACING)

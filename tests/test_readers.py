@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import tracemalloc
 from pathlib import Path
@@ -17,6 +18,7 @@ import zarr
 from PIL import Image
 
 from napari_medsam2 import ImageStack, InputError
+from napari_medsam2.reading.readers import distinct_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -326,6 +328,16 @@ def test_nifti(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nifti_with_a_unit_that_has_no_name(tmp_path: Path, suffix: str) -> None:
+    image = nifti_image(VOLUME.T, np.diag([0.3, 0.4, 2.0, 1.0]))
+    image.header["xyzt_units"] = 4
+    nibabel.save(image, tmp_path / f"image{suffix}")
+    stack = ImageStack.open(tmp_path / f"image{suffix}")
+    assert stack.spacing == pytest.approx({"z": 2.0, "y": 0.4, "x": 0.3, "unit": "pixel"})
+    same(stack, VOLUME)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_nifti_with_slope_and_intercept(tmp_path: Path, suffix: str) -> None:
     stored = RNG.integers(0, 4000, (20, 24, 7)).astype("int16")
     raw = bytearray(nifti_image(stored, np.eye(4)).to_bytes())
@@ -495,6 +507,11 @@ def test_glob_through_folders_tells_equal_names_apart(tmp_path: Path) -> None:
     assert ImageStack.open(tmp_path / "*" / "0.tif").names == ("a/0.tif", "b/0.tif")
 
 
+def test_files_of_the_current_folder_and_of_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert distinct_names([Path("a/0.tif"), tmp_path / "b" / "0.tif"]) == ["a/0.tif", "b/0.tif"]
+
+
 def test_folder_of_slices_as_a_stack(tmp_path: Path) -> None:
     for i, plane in enumerate(VOLUME):
         tifffile.imwrite(tmp_path / f"slice{i}.tif", plane)
@@ -518,6 +535,29 @@ def test_folder_faults(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     with pytest.raises(InputError, match="holds no image"):
         ImageStack.open(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp"])
+def test_a_picture_cut_short_is_found_before_any_work(folder: Path, suffix: str) -> None:
+    whole = io.BytesIO()
+    Image.fromarray(RNG.integers(0, 255, (64, 64), np.uint8)).save(whole, {"jpg": "jpeg"}.get(suffix, suffix))
+    cut = folder / f"cut.{suffix}"
+    cut.write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+    with pytest.raises(InputError, match=rf"cannot read 1 of 4 images \(cut\.{suffix}\); repair or remove"):
+        ImageStack.open(folder)
+    # What some programs write behind a picture is none of its pixels.
+    cut.write_bytes(whole.getvalue() + b"more" * 2000)
+    assert len(ImageStack.open(folder)) == 4
+
+
+def test_a_slide_of_more_pixels_than_pillow_opens(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    large = Image.new("1", (14_000, 13_000))
+    large.putpixel((5, 3), 1)
+    large.save(tmp_path / "slide.png")
+    stack = ImageStack.open(tmp_path / "slide.png")
+    assert stack.shape == (13_000, 14_000)
+    assert np.argwhere(stack.raw(0)).tolist() == [[3, 5]]
+    assert not recwarn.list
 
 
 def test_a_picture_that_changes_or_goes_is_told(folder: Path) -> None:

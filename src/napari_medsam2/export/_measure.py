@@ -176,6 +176,7 @@ def _by_slice(session: LabelSource) -> Iterator[list[Any]]:
 def _by_object(session: LabelSource) -> Iterator[list[Any]]:
     stack, objects = session.stack, entries(session)
     depth, height, width = _sizes(stack)
+    channels = _channels(stack)
     time_axis = leading(stack.axes).find("T")
     for run in volumes(stack.axes, stack.shape[:-2]):
         parts: dict[int, _Part] = {}
@@ -191,7 +192,7 @@ def _by_object(session: LabelSource) -> Iterator[list[Any]]:
             yield [
                 *(time, label, _name(objects, label), part.first, part.last, part.slices),
                 *(part.count, part.count * depth * height * width, *part.center.tolist()),
-                *(*_axes(part.spread / part.count), *_intensities(part, _channels(stack)), _unit(stack)),
+                *(*_axes(part.spread / part.count), *_intensities(part, channels), _unit(stack)),
             ]
 
 

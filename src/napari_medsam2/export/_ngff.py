@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_medsam2._files import atomic_folder, write_text
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._source import entries
 from napari_medsam2.reading.axes import leading
-from napari_medsam2.reading.ngff import is_zarr
+from napari_medsam2.reading.ngff import GridAxis, grid_of, is_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +68,7 @@ def write_ome_zarr(path: str | Path, session: LabelSource) -> None:
     if image is not None:
         _list_labels(image / "labels")
     with atomic_folder(path) as temporary:
-        _write(temporary, session, path, image is not None)
+        _write(temporary, session, path, image)
     if image is not None:
         listed = _list_labels(image / "labels")
         if path.name not in listed:
@@ -109,7 +107,7 @@ def _list_labels(folder: Path) -> list[str]:
     return [str(name) for name in listed] if isinstance(listed, list) else []
 
 
-def _write(folder: Path, session: LabelSource, path: Path, inside: bool) -> None:
+def _write(folder: Path, session: LabelSource, path: Path, image: Path | None) -> None:
     import zarr
 
     stack, objects = session.stack, entries(session)
@@ -140,33 +138,40 @@ def _write(folder: Path, session: LabelSource, path: Path, inside: bool) -> None
         for level in levels:
             level[place] = labels
             labels = labels[::2, ::2]
-    group.attrs["ome"] = _metadata(stack, axes, len(levels), objects, path, inside)
+    group.attrs["ome"] = _metadata(stack, axes, len(levels), objects, path, image)
 
 
 def _metadata(
-    stack: ImageStack, axes: str, levels: int, objects: Mapping[int, ObjectEntry], path: Path, inside: bool
+    stack: ImageStack,
+    axes: str,
+    levels: int,
+    objects: Mapping[int, ObjectEntry],
+    path: Path,
+    image: Path | None,
 ) -> dict[str, Any]:
-    spacing = stack.spacing or {}
-    unit = _UNITS.get(str(spacing.get("unit")))
+    placed = _grid(stack, image)
+    grid = [placed[letter] for letter in axes]
     listed: list[dict[str, str]] = []
-    for letter in axes:
+    for letter, axis in zip(axes, grid, strict=True):
         kind = {"T": {"type": "time"}, "N": {}}.get(letter, {"type": "space"})
         listed.append({"name": letter.lower(), **kind})
-        if unit is not None and letter.lower() in spacing:
-            listed[-1]["unit"] = unit
-    sizes = np.array([float(spacing.get(letter.lower(), 1.0)) for letter in axes])
+        if axis.unit is not None:
+            listed[-1]["unit"] = axis.unit
+    # Every second pixel is taken, from the first on: its centre stays where it is.
+    moved = any(axis.translation for axis in grid)
+    shift = [{"type": "translation", "translation": [axis.translation for axis in grid]}] if moved else []
     datasets = []
     for level in range(levels):
-        factors = np.array([2.0**level if letter in "YX" else 1.0 for letter in axes])
-        scale = {"type": "scale", "scale": (sizes * factors).tolist()}
-        datasets.append({"path": str(level), "coordinateTransformations": [scale]})
+        factors = [2.0**level if letter in "YX" else 1.0 for letter in axes]
+        scale = {"type": "scale", "scale": [axis.scale * f for axis, f in zip(grid, factors, strict=True)]}
+        datasets.append({"path": str(level), "coordinateTransformations": [scale, *shift]})
     label: dict[str, Any] = {}
     if objects:
         label["colors"] = [
             {"label-value": o.label, "rgba": [*(o.color or (128, 128, 128)), 255]} for o in objects.values()
         ]
         label["properties"] = [{"label-value": o.label, "name": o.name} for o in objects.values()]
-    if inside:
+    if image is not None:
         label["source"] = {"image": "../../"}
     return {
         "version": NGFF_VERSION,
@@ -175,5 +180,17 @@ def _metadata(
     }
 
 
-def _rgba(entry: ObjectEntry) -> list[int]:
-    return [*(entry.color or (128, 128, 128)), 255]
+def _grid(stack: ImageStack, image: Path | None) -> dict[str, GridAxis]:
+    """Return how the labels' axes lie: as those of the OME-Zarr image that they are of, else by the stack's spacing."""
+    letters, shape = leading(stack.axes) + "YX", stack.shape
+    spacing = stack.spacing or {}
+    unit = _UNITS.get(str(spacing.get("unit")))
+    own = {
+        letter: GridAxis(length, float(spacing.get(axis, 1.0)), 0.0, unit if axis in spacing else None)
+        for letter, axis, length in zip(letters, letters.lower(), shape, strict=True)
+    }
+    source = image if image is not None else stack.path
+    grid = {} if source is None else grid_of(Path(source))
+    # With axes in another order, or cut out, they would be other axes.
+    same = all(letter in grid and grid[letter].length == axis.length for letter, axis in own.items())
+    return {letter: grid[letter] for letter in letters} if same else own

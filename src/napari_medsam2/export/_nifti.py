@@ -112,7 +112,8 @@ def _header(stack: ImageStack, shape: tuple[int, ...], dtype: np.dtype[Any]) -> 
     found = _source_header(stack)
     if found is not None:
         source, order = found
-        header.set_xyzt_units(*source.get_xyzt_units())
+        # As they are: some programs write numbers that nibabel has no name for.
+        header["xyzt_units"] = source["xyzt_units"]
         zooms = [*source.get_zooms()[:4], 1.0, 1.0, 1.0, 1.0]
         header.set_zooms([*(zooms[axis] for axis in order), *zooms[3:]][: len(shape)])
         # Both maps and their codes: programs differ in which of the two they read.

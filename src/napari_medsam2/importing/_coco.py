@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_medsam2 import _rle
+from napari_medsam2._numbers import LARGEST_LABEL
 from napari_medsam2._outlines import fill_window
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._source import ObjectEntry
 from napari_medsam2.importing._labels import LabelFile
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_medsam2.stack import ImageStack
 
 __all__ = ["open_coco"]
@@ -23,7 +27,8 @@ __all__ = ["open_coco"]
 def open_coco(path: Path, stack: ImageStack) -> LabelFile:
     """Open COCO JSON.
 
-    Images are found by their number in the stack, where this program wrote them, else by ``file_name``, else in order.
+    Images are found by their number in the stack, where this program wrote them, else by ``file_name``, with its
+    folders or, where that is one image's only, without them; else in order.
     Where every category has at most one annotation on each image, categories are objects, and their ``id`` is the
     label; else each annotation is an object of its own, numbered from 1, with its category's name. Where masks overlap
     the later one has the pixel. Annotations without a mask are filled boxes.
@@ -48,7 +53,7 @@ def open_coco(path: Path, stack: ImageStack) -> LabelFile:
         objects: dict[int, ObjectEntry] = {}
         annotations = data["annotations"]
         pairs = {(a["image_id"], a["category_id"]) for a in annotations}
-        tracked = len(pairs) == len(annotations) and all(identity > 0 for identity in categories)
+        tracked = len(pairs) == len(annotations) and all(0 < identity <= LARGEST_LABEL for identity in categories)
         if tracked:
             objects = {identity: _entry(identity, category) for identity, category in categories.items()}
         for number, annotation in enumerate(annotations, start=1):
@@ -82,10 +87,15 @@ def _entry(label: int, category: Any) -> ObjectEntry:
 def _places(images: list[Any], stack: ImageStack, name: str) -> dict[Any, int]:
     """Find the slice of each image, by its id."""
     names = {known: index for index, known in enumerate(stack.names or ())}
-    names |= {Path(known).name: index for known, index in names.items() if Path(known).name not in names}
+    # Either may have the folders that the pictures lay in; without them several may have one name.
+    often = Counter(map(_last, names))
+    names |= {_last(known): index for known, index in names.items() if often[_last(known)] == 1}
+    told = Counter(_last(image.get("file_name")) for image in images)
     places: dict[Any, int] = {}
     for number, image in enumerate(images):
         index = names.get(image.get("file_name")) if names else image.get("index", number)
+        if names and index is None and told[last := _last(image.get("file_name"))] == 1:
+            index = names.get(last)
         if index is None or not isinstance(index, int) or not 0 <= index < len(stack):
             if names:
                 # Data sets are often larger than what is looked at.
@@ -103,6 +113,10 @@ def _places(images: list[Any], stack: ImageStack, name: str) -> dict[Any, int]:
     return places
 
 
+def _last(name: Any) -> str:
+    return re.split(r"[\\/]", str(name))[-1]
+
+
 def _masks(annotation: Any, shape: tuple[int, int], name: str) -> list[tuple[tuple[slice, slice], np.ndarray]]:
     """Return windows of the slice and the masks there, all of which are the annotation's."""
     code = annotation.get("segmentation")
@@ -115,11 +129,13 @@ def _masks(annotation: Any, shape: tuple[int, int], name: str) -> list[tuple[tup
             return [_rle.decode(_rle.unpack(counts) if isinstance(counts, str) else counts, shape)]
         if code:
             polygons = [np.asarray(polygon, np.float64).reshape(-1, 2)[:, ::-1] for polygon in code]
-            return [fill_window([polygon], shape) for polygon in polygons]
-        x, y, width, height = map(float, annotation["bbox"])
+        else:
+            x, y, width, height = map(float, annotation["bbox"])
+            polygons = [np.array([(y, x), (y, x + width), (y + height, x + width), (y + height, x)])]
+        if not all(np.isfinite(polygon).all() for polygon in polygons):
+            raise ValueError("a corner is not a number")
     except InputError:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{where} is not as COCO wants it ({error}); export it again") from error
-    corners = np.array([(y, x), (y, x + width), (y + height, x + width), (y + height, x)])
-    return [fill_window([corners], shape)]
+    return [fill_window([polygon], shape) for polygon in polygons]

@@ -28,9 +28,9 @@ def read_indices(path: Path) -> np.ndarray | None:
         If it is damaged.
     """
     import numpy as np
-    from PIL import Image
 
     from napari_medsam2.errors import InputError
+    from napari_medsam2.reading.pictures import pillow_image
     from napari_medsam2.reading.readers import reason
 
     if not path.name.lower().endswith(_PALETTED):
@@ -40,7 +40,7 @@ def read_indices(path: Path) -> np.ndarray | None:
             head = stream.read(26)
         grey = head.startswith(b"\x89PNG") and head[25] == 0
         bits = head[24] if grey and head[24] in (2, 4) else 8
-        with Image.open(path) as picture:
+        with pillow_image(path) as picture:
             if picture.mode != "P" and not (picture.mode == "L" and bits < 8):
                 return None
             stored = np.asarray(picture)

@@ -10,6 +10,7 @@ from napari_medsam2.errors import InputError
 from napari_medsam2.export._pictures import TABLE_FILE
 from napari_medsam2.export._source import KEY, ObjectEntry, parse_color, parse_table
 from napari_medsam2.export._tiff import COLOR_NAMESPACE, NAME_NAMESPACE
+from napari_medsam2.reading.pictures import pillow_image
 from napari_medsam2.reading.readers import reason
 
 if TYPE_CHECKING:
@@ -114,8 +115,6 @@ def _of_nifti(path: Path) -> dict[int, ObjectEntry]:
 
 
 def _of_png(path: Path) -> dict[int, ObjectEntry]:
-    from PIL import Image
-
-    with Image.open(path) as picture:
+    with pillow_image(path) as picture:
         text = picture.info.get(KEY)
     return parse_table(json.loads(text)) if isinstance(text, str) else {}

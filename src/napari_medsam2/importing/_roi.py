@@ -121,7 +121,11 @@ def _position(roi: Any, stack: ImageStack, letters: str, name: str) -> int:
 
 def _paths(library: Any, roi: Any, name: str) -> list[np.ndarray]:
     """Return a region's closed paths, ``(y, x)`` corners."""
-    kinds = library.ROI_TYPE
+    kinds, subtypes = library.ROI_TYPE, library.ROI_SUBTYPE
+    if roi.subtype in (subtypes.TEXT, subtypes.IMAGE):
+        raise InputError(
+            f"region {roi.name!r} of {name} is {roi.subtype.name.lower()}, which has no area; keep areas only"
+        )
     if roi.roitype == kinds.OVAL:
         angles = np.linspace(0, 2 * np.pi, _OVAL_CORNERS, endpoint=False)
         high, wide = (roi.bottom - roi.top) / 2, (roi.right - roi.left) / 2
@@ -130,4 +134,11 @@ def _paths(library: Any, roi: Any, name: str) -> list[np.ndarray]:
         raise InputError(
             f"region {roi.name!r} of {name} is a {roi.roitype.name.lower()}, which has no area; keep areas only"
         )
-    return [np.asarray(path, np.float64)[:, ::-1] for path in roi.coordinates(multi=True)]
+    try:
+        paths = roi.coordinates(multi=True)
+    except NotImplementedError as error:
+        raise InputError(
+            f"region {roi.name!r} of {name} is made of curves, which cannot be read; turn it into a mask in ImageJ and "
+            f"back into a selection (Edit > Selection), which is made of straight edges"
+        ) from error
+    return [np.asarray(path, np.float64)[:, ::-1] for path in paths]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from napari_medsam2.errors import InputError
@@ -17,9 +17,31 @@ if TYPE_CHECKING:
 
     from napari_medsam2.reading.sources import Source
 
-__all__ = ["is_zarr", "open_zarr"]
+__all__ = ["GridAxis", "grid_of", "is_zarr", "open_zarr"]
 
 _MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+
+
+@dataclass(frozen=True, slots=True)
+class GridAxis:
+    """How one axis of an OME-Zarr image lies in space or time.
+
+    Parameters
+    ----------
+    length : int
+        How many pixels it has at full resolution.
+    scale : float
+        Distance of their centres.
+    translation : float
+        Where the centre of the first one lies.
+    unit : str, optional
+        Of both, as the image spells it.
+    """
+
+    length: int
+    scale: float
+    translation: float
+    unit: str | None
 
 
 def is_zarr(folder: Path) -> bool:
@@ -95,18 +117,55 @@ def _multiscale(group: zarr.Group, multiscales: Sequence[Mapping[str, Any]], pat
         listed = list("tczyx") if array.ndim == 5 else list(guess_axes(array.shape, array.dtype, path.name))
     names = [str(axis["name"] if isinstance(axis, dict) else axis) for axis in listed]
     units = {str(axis["name"]).lower(): axis.get("unit") for axis in listed if isinstance(axis, dict)}
-    factors = [
-        [float(factor) for factor in transform["scale"]]
-        for owner in (level, image)
-        for transform in owner.get("coordinateTransformations", ())
-        if transform.get("type") == "scale" and "scale" in transform
-    ]
+    placed = _transform(level, image, array.ndim)
     spacing = None
-    if factors:
+    if placed is not None:
         sizes = {
-            name.lower(): math.prod(scale[i] for scale in factors)
-            for i, name in enumerate(names)
-            if name.lower() in {"z", "y", "x"}
+            name.lower(): scale for name, scale in zip(names, placed[0], strict=True) if name.lower() in {"z", "y", "x"}
         }
         spacing = make_spacing(sizes, units)
     return ImageFile(data=_source(array), axes="".join(names).upper(), spacing=spacing)
+
+
+def _transform(level: Mapping[str, Any], image: Mapping[str, Any], axes: int) -> tuple[list[float], list[float]] | None:
+    """Put a level's transformations and those of all levels together: one scale, then one translation, by axis."""
+    scale, shift, known = [1.0] * axes, [0.0] * axes, False
+    for transform in (t for owner in (level, image) for t in owner.get("coordinateTransformations", ())):
+        if transform.get("type") == "scale" and "scale" in transform:
+            factors = [float(factor) for factor in transform["scale"]]
+            scale = [a * b for a, b in zip(scale, factors, strict=True)]
+            shift = [a * b for a, b in zip(shift, factors, strict=True)]
+            known = True
+        elif transform.get("type") == "translation" and "translation" in transform:
+            shift = [a + float(b) for a, b in zip(shift, transform["translation"], strict=True)]
+            known = True
+    return (scale, shift) if known else None
+
+
+def grid_of(folder: Path) -> dict[str, GridAxis]:
+    """Read how an OME-Zarr image lies in space and time, by the capital letters of its axes.
+
+    Returns
+    -------
+    dict
+        Empty where the folder is no such image, or does not say.
+    """
+    import zarr
+
+    try:
+        node = zarr.open_group(str(folder), mode="r")
+        image = _ome(node)["multiscales"][0]
+        level = image["datasets"][0]
+        array = cast("zarr.Array[Any]", node[level["path"]])
+        placed = _transform(level, image, array.ndim)
+        axes = [dict(axis) for axis in image["axes"]]
+        return (
+            {}
+            if placed is None
+            else {
+                str(axis["name"]).upper(): GridAxis(length, scale, shift, axis.get("unit"))
+                for axis, length, scale, shift in zip(axes, array.shape, *placed, strict=True)
+            }
+        )
+    except (OSError, KeyError, IndexError, TypeError, ValueError, AttributeError):
+        return {}

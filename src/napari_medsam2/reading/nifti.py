@@ -73,7 +73,11 @@ def open_nifti(path: Path) -> ImageFile:
     if (stored.slope, stored.inter) != (1.0, 0.0):
         data = ScaledArray(data, float(stored.slope), float(stored.inter))
     zooms = image.header.get_zooms()
-    unit = image.header.get_xyzt_units()[0]
+    try:
+        unit = image.header.get_xyzt_units()[0]
+    except KeyError:
+        # Some programs write numbers that the standard gives no meaning.
+        unit = "unknown"
     sizes = {axis: float(zooms[i]) for i, axis in enumerate("xyz") if i < min(len(shape), len(zooms))}
     spacing = make_spacing(sizes, None if unit == "unknown" else {"micron": "um"}.get(unit, unit))
     return ImageFile(data=data, axes=axes, spacing=spacing, affine=image.affine)

@@ -72,13 +72,14 @@ def open_image(path: Path) -> ImageFile:
 
 def _opener(path: Path) -> Callable[[Path], ImageFile]:
     from napari_medsam2.reading.nifti import open_nifti
+    from napari_medsam2.reading.pictures import open_picture
     from napari_medsam2.reading.tiff import open_tiff
 
     name = path.name.lower()
     if name.endswith(_TIFFS):
         return open_tiff
     if name.endswith(_PICTURES):
-        return _open_picture
+        return open_picture
     if name.endswith(_NIFTIS):
         return open_nifti
     if name.endswith(".npy"):
@@ -111,61 +112,6 @@ def _open_npy(path: Path) -> ImageFile:
     dtype = check_dtype(stored.dtype, path.name)
     data = MappedArray(lambda: path, stored.offset, stored.shape, stored.dtype, fortran=not stored.flags.c_contiguous)
     return ImageFile(data=data, axes=guess_axes(stored.shape, dtype, path.name))
-
-
-class _Picture:
-    """A PNG, JPEG or BMP file, decoded when it is indexed."""
-
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], deep: bool) -> None:
-        self._path = path
-        self._deep = deep
-        self.shape = shape
-        self.dtype = dtype
-
-    def __getitem__(self, key: Key) -> NDArray[Any]:
-        """Return the part at ``key``."""
-        import numpy as np
-
-        if self._deep:
-            import imagecodecs
-
-            pixels: NDArray[Any] = imagecodecs.png_decode(self._path.read_bytes())
-            pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 2 else pixels
-        else:
-            from PIL import Image
-
-            with Image.open(self._path) as picture:
-                mode = _plain_mode(picture.mode)
-                pixels = np.asarray(picture if mode == picture.mode else picture.convert(mode))
-        if pixels.shape != self.shape:
-            raise ValueError(f"it has shape {pixels.shape} instead of {self.shape}")
-        return pixels[key].astype(self.dtype, copy=False)
-
-
-def _plain_mode(mode: str) -> str:
-    """Return the mode of Pillow's in which a picture of this mode is read: grey without alpha, or RGB(A)."""
-    if mode in {"1", "L", "I", "F", "RGB", "RGBA"} or mode.startswith("I;16"):
-        return mode
-    return {"LA": "L", "La": "L", "PA": "RGBA", "RGBa": "RGBA"}.get(mode, "RGB")
-
-
-def _open_picture(path: Path) -> ImageFile:
-    import numpy as np
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        width, height = picture.size
-        mode = _plain_mode(picture.mode)
-    with path.open("rb") as stream:
-        head = stream.read(26)
-    # Pillow reduces PNG colours and transparencies of 16 bits to 8.
-    deep = head.startswith(b"\x89PNG") and head[24] == 16
-    channels = {0: 1, 2: 3, 4: 1, 6: 4}.get(head[25], 1) if deep else {"RGB": 3, "RGBA": 4}.get(mode, 1)
-    kind = (
-        "uint16" if deep or mode.startswith("I;16") else {"1": "bool", "I": "int32", "F": "float32"}.get(mode, "uint8")
-    )
-    shape = (height, width) if channels == 1 else (height, width, channels)
-    return ImageFile(data=_Picture(path, shape, np.dtype(kind), deep), axes="YX" if channels == 1 else "YXC")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -262,8 +208,10 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
     names = [path.name for path in paths]
     if len(set(names)) == len(names):
         return names
-    shared = os.path.commonpath([path.parent for path in paths])
-    return [path.relative_to(shared).as_posix() for path in paths]
+    # Not resolved: a link has the name that it is given by.
+    whole = [Path(os.path.abspath(path)) for path in paths]
+    shared = os.path.commonpath([path.parent for path in whole])
+    return [path.relative_to(shared).as_posix() for path in whole]
 
 
 def open_collection(paths: Sequence[Path]) -> list[CollectionItem]:
