@@ -191,12 +191,12 @@ def test_labels_of_an_ome_zarr_image_lie_where_it_lies(tmp_path: Path, backend: 
     units = {"t": "second", "z": "micrometer", "y": "micrometer", "x": "micrometer"}
     group = zarr.create_group(tmp_path / "image.zarr", zarr_format=3)
     group.create_array("0", shape=(4, 1, 3, 300, 41), chunks=(1, 1, 1, 300, 41), dtype="u2", fill_value=0)
-    axes = [{"name": n, "type": "channel" if n == "c" else "time" if n == "t" else "space"} for n in "tczyx"]
-    level = [
+    axes: list[Any] = [{"name": n, "type": "channel" if n == "c" else "time" if n == "t" else "space"} for n in "tczyx"]
+    level: list[Any] = [
         {"type": "scale", "scale": [15.0, 1.0, 1.0, 0.25, 0.5]},
         {"type": "translation", "translation": [5.0, 0.0, 50.0, 125.0, -40.0]},
     ]
-    whole = [{"type": "scale", "scale": [2.0, 1.0, 2.0, 2.0, 1.0]}]
+    whole: list[Any] = [{"type": "scale", "scale": [2.0, 1.0, 2.0, 2.0, 1.0]}]
     group.attrs["ome"] = {
         "version": "0.5",
         "multiscales": [

@@ -118,7 +118,12 @@ def test_each_slice_is_read_once_however_many_objects_there_are(
         session.results.put(ObjectResult.from_mask(label, 1, mask))
     read: list[int] = []
     raw = ImageStack.raw
-    monkeypatch.setattr(ImageStack, "raw", lambda self, index: read.append(index) or raw(self, index))
+
+    def counted(stack: ImageStack, index: int) -> Any:
+        read.append(index)
+        return raw(stack, index)
+
+    monkeypatch.setattr(ImageStack, "raw", counted)
     write_measurements(tmp_path / "a.csv", session)
     assert len(_rows(tmp_path / "a.csv")) == 20
     # And the first one for its channels.
