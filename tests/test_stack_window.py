@@ -66,6 +66,37 @@ def test_one_cell_in_an_empty_field_is_not_drowned_in_noise() -> None:
     assert np.percentile(pixels[~inside], 99) < 0.2
 
 
+@pytest.mark.parametrize("radius", [2, 4, 10])
+def test_small_cells_in_large_slices_are_not_drowned_in_noise(radius: int) -> None:
+    rng = np.random.default_rng(radius)
+    data = rng.normal(200, 10, (16, 1500, 1500)).astype("float32")
+    inside = np.zeros(data.shape, bool)
+    for plane in inside:
+        for y, x in rng.integers(50, 1450, (3, 2)):
+            plane[y - 12 : y + 13, x - 12 : x + 13] |= disc(25, 12, 12, radius)
+    data[inside] += rng.normal(2000, 100, inside.sum())
+    low, high = ImageStack(data.astype("uint16"), axes="ZYX").window or (0, 0)
+    # All pixels of the cells, which the sampled rows and columns pass by.
+    assert high == pytest.approx(np.percentile(data[inside], 75), abs=60)
+    assert low == pytest.approx(np.percentile(data[::4, ::7, ::7], 0.5), abs=3)
+
+
+def test_a_cell_on_few_slices_of_many_is_not_drowned_in_noise() -> None:
+    data = RNG.normal(200, 10, (200, 300, 300))
+    inside = disc(300, 120, 200, 10)
+    data[97:102, inside] += 2000
+    pixels = ImageStack(data.astype("uint16"), axes="ZYX").pixels(99)[0]
+    assert pixels[inside].mean() > 0.9
+    assert np.percentile(pixels[~inside], 99) < 0.2
+
+
+def test_hot_pixels_do_not_darken_large_slices() -> None:
+    data = RNG.normal(100, 10, (4, 1500, 1500))
+    data[:, RNG.integers(0, 1500, 200), RNG.integers(0, 1500, 200)] = 60000
+    _, high = ImageStack(data.astype("uint16"), axes="ZYX").window or (0, 0)
+    assert high < 150
+
+
 def test_hot_pixels_do_not_darken_an_image() -> None:
     field = RNG.normal(100, 10, (512, 512))
     field[RNG.integers(0, 512, 40), RNG.integers(0, 512, 40)] = 60000

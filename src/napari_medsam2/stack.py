@@ -339,9 +339,9 @@ class ImageStack:
         """The values shown as black and as white, where one window holds for all that is shown.
 
         It is what was given as ``window``, else 0 and 255 for 8-bit colour, 0 and 1 for bool, else robust percentiles
-        (0.5 and 99.8, see `napari_medsam2.reading.intensity`) of at most 32 slices and 2 million pixels, found at the
-        first use and kept. Both ends are equal for a constant image, which is shown as black. None where the
-        channels, or the pictures of a collection, have windows of their own: see `windows`.
+        (0.5 and 99.8, see `napari_medsam2.reading.intensity`) of 2 million pixels of at most 64 slices (32 of half a
+        megapixel and more), found at the first use and kept. Both ends are equal for a constant image, which is shown
+        as black. None where the channels, or the pictures of a collection, have windows of their own: see `windows`.
         """
         if self.is_collection and self._length > 1:
             each = {self._windows.known(i) for i in self._distinct}

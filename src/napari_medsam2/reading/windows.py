@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.reading.axes import leading
-from napari_medsam2.reading.intensity import MAX_PIXELS, MAX_SLICES, Window, finite_range, robust_window, thin
+from napari_medsam2.reading.intensity import (
+    MAX_PIXELS,
+    Sample,
+    Window,
+    finite_range,
+    robust_window,
+    sample,
+    slices_looked_at,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,8 +125,10 @@ class Windows:
         axis = leading(self._layout.axes).find("N")
         if axis >= 0:
             numbers = numbers.take([group], axis)
-        picks = np.linspace(0, numbers.size - 1, min(numbers.size, MAX_SLICES)).round().astype(int)
-        return [int(number) for number in numbers.ravel()[picks]]
+        numbers = numbers.ravel()
+        most = slices_looked_at(prod(self._layout.slice_shape(int(numbers[0]))))
+        picks = np.linspace(0, numbers.size - 1, min(numbers.size, most)).round().astype(int)
+        return [int(number) for number in numbers[picks]]
 
     def _find(self, index: int, members: list[int], image: NDArray[Any] | None) -> tuple[Window, ...]:
         def contents() -> Iterator[NDArray[Any]]:
@@ -127,14 +137,14 @@ class Windows:
                 yield content[..., None] if content.ndim == 2 else content
 
         shown = self.shown(index)
-        samples: dict[int, list[NDArray[Any]]] = {c: [] for c in shown}
+        samples: dict[int, list[Sample]] = {c: [] for c in shown}
         for content in contents():
-            for c, planes in samples.items():
-                planes.append(thin(content[..., c], MAX_PIXELS // len(members)))
+            for c, found_there in samples.items():
+                found_there.append(sample(content[..., c], MAX_PIXELS // len(members)))
         found: list[Window] = []
         # Colours share a window, so that hues stay.
         for together in [shown] if self._layout.colour(index) else [(c,) for c in shown]:
-            window = robust_window([plane for c in together for plane in samples[c]])
+            window = robust_window([taken for c in together for taken in samples[c]])
             if window is None or window[0] == window[1]:
                 # What the sample passed over may still be there.
                 window = finite_range(content[..., c] for content in contents() for c in together)
