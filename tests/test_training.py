@@ -74,6 +74,44 @@ def test_a_folder_without_cases_is_named(tmp_path: Path) -> None:
         load_images(tmp_path)
 
 
+def test_colours_of_every_depth_are_stretched_and_nan_is_passed_over(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+    colour = np.stack([ramp, ramp[::-1], ramp.T], -1)
+    torn = ramp.copy()
+    torn[:, 3] = np.nan
+    for number, image in enumerate([(colour * 60_000).astype("uint16"), colour, (colour * 255).astype("uint8"), torn]):
+        folder = tmp_path / str(number) / "a-00"
+        folder.mkdir(parents=True)
+        (folder / "case.json").write_text('{"name": "a-00"}')
+        kind: Any = "rgb" if image.ndim == 3 else "minisblack"
+        tifffile.imwrite(folder / "image.tif", image[None], photometric=kind)
+        tifffile.imwrite(folder / "labels.tif", np.zeros((1, 64, 64), np.uint8))
+        (loaded,) = load_images(tmp_path / str(number))
+        expected = np.repeat(ramp[..., None], 3, 2) if image is torn else colour
+        shown = loaded.image.numpy().transpose(1, 2, 0) / 255
+        known = np.isfinite(image) if image.ndim == 3 else np.isfinite(image)[..., None].repeat(3, 2)
+        np.testing.assert_allclose(shown[known], expected[known], atol=0.015)
+
+
+@pytest.mark.parametrize(
+    ("image", "labels"), [((3, 8, 8), (2, 8, 8)), ((2, 3, 8, 8), (2, 8, 8)), ((8, 8), (8, 8)), ((2, 9, 8), (2, 8, 8))]
+)
+def test_images_that_do_not_fit_their_labels_are_named(
+    tmp_path: Path, image: tuple[int, ...], labels: tuple[int, ...]
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "case.json").write_text('{"name": "a-00"}')
+    tifffile.imwrite(tmp_path / "a" / "image.tif", np.zeros(image, np.uint8), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "a" / "labels.tif", np.zeros(labels, np.uint8), photometric="minisblack")
+    with pytest.raises(InputError, match=r"a has images of shape .* both must be"):
+        load_images(tmp_path)
+
+
+def test_weights_of_another_network_are_refused(material: tuple[list[AnnotatedImage], list[Path]]) -> None:
+    with pytest.raises(InputError, match="what training was to start from is of another network"):
+        Trainer(Recipe(), *material, weights={"vision_encoder.pos_embed": torch.zeros(3)})
+
+
 def test_an_image_that_is_measured_on_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _case(tmp_path / "disc-00", 0)
     everything = load_images(tmp_path)

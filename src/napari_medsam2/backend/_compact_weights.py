@@ -7,14 +7,50 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 
 from napari_medsam2.backend._compact_network import CONTEXT, WIDTH
+from napari_medsam2.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["convert_imagenet", "widen_judge"]
+    from napari_medsam2.backend._compact_network import CompactNetwork
+
+__all__ = ["convert_imagenet", "load_state"]
+
+_COUNTER = "num_batches_tracked"
+"""What batch normalisation counts in training, and nothing reads."""
 
 
-def widen_judge(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def load_state(network: CompactNetwork, state: dict[str, Tensor], where: str) -> None:
+    """Give a network all its weights, in single precision.
+
+    Parameters
+    ----------
+    network : CompactNetwork
+        Changed in place.
+    state : dict
+        Its tensors by name, or those of its first version.
+    where : str
+        What they came from, for an error.
+
+    Raises
+    ------
+    InputError
+        If one is missing, too many or of another size.
+    """
+    state = {k: v for k, v in _widen_judge(state).items() if not k.endswith(_COUNTER)}
+    own = {k: v for k, v in network.state_dict().items() if not k.endswith(_COUNTER)}
+    missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    misfit = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
+    if missing or surplus or misfit:
+        name = (missing + surplus + misfit)[0]
+        raise InputError(
+            f"{where} is of another network than this version's: {len(missing)} tensors missing, "
+            f"{len(surplus)} unknown, {len(misfit)} of another size (first: {name}); get weights made for it"
+        )
+    network.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+
+
+def _widen_judge(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Make weights of the network's first version fit: its judge was told nothing of neighbour and memories.
 
     Parameters

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_medsam2.backend._compact_network import CompactNetwork, Features
-from napari_medsam2.backend._compact_weights import widen_judge
+from napari_medsam2.backend._compact_weights import load_state
 from napari_medsam2.backend._computing import inferring
 from napari_medsam2.backend._planes import draw_planes
 from napari_medsam2.backend._settling import settled
@@ -107,18 +107,9 @@ class CompactBackend:
             If the file is missing, damaged, changed or of another network.
         """
         path = _WEIGHTS if weights is None else Path(weights)
-        state = widen_judge(_read(path, pinned_sha256() if weights is None else None))
+        state = _read(path, pinned_sha256() if weights is None else None)
         network = CompactNetwork()
-        own = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
-        missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-        misfit = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
-        if missing or surplus or misfit:
-            name = (missing + surplus + misfit)[0]
-            raise InputError(
-                f"{path} is of another network than this version's: {len(missing)} tensors missing, "
-                f"{len(surplus)} unknown, {len(misfit)} of another size (first: {name}); get weights made for it"
-            )
-        network.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+        load_state(network, state, str(path))
         return cls(network, device)
 
     @inferring

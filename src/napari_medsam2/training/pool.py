@@ -72,7 +72,7 @@ def load_images(folder: Path) -> list[AnnotatedImage]:
     Raises
     ------
     InputError
-        If the folder holds no case.
+        If the folder holds no case, or an image of one has not the labels' rows and columns.
     """
     import tifffile
 
@@ -82,6 +82,11 @@ def load_images(folder: Path) -> list[AnnotatedImage]:
         images = tifffile.imread(path.parent / "image.tif")
         labels = tifffile.imread(path.parent / "labels.tif")
         group = meta["name"].rsplit("-", 1)[0]
+        if images.shape[:3] != labels.shape or images.ndim < 3 or images.shape[3:] not in ((), (3,), (4,)):
+            raise InputError(
+                f"{path.parent.name} has images of shape {images.shape} and labels of shape {labels.shape}; both must "
+                f"be (images, rows, columns), with colours last"
+            )
         pairs = zip(images, labels, strict=True)
         out += [_annotated(image, label, group) for image, label in pairs if _digest(image) not in _HELD_OUT]
     if not out:
@@ -102,12 +107,14 @@ def _digest(image: np.ndarray) -> str:
 
 
 def _annotated(image: np.ndarray, labels: np.ndarray, group: str) -> AnnotatedImage:
-    values: np.ndarray = image.astype(np.float32)
-    if values.ndim == 2:
-        low, high = np.percentile(values, [0.5, 99.8])
-        values = np.repeat(np.clip((values - low) / max(high - low, 1e-6), 0, 1)[..., None], 3, axis=2)
+    values: np.ndarray = image[..., :3].astype(np.float32) if image.ndim == 3 else image.astype(np.float32)
+    if image.ndim == 3 and image.dtype == np.uint8:
+        values = values / 255
     else:
-        values = values[..., :3] / 255
+        known = np.isfinite(values)
+        low, high = np.percentile(values[known], [0.5, 99.8]) if known.any() else (0.0, 1.0)
+        values = np.clip((np.where(known, values, low) - low) / max(high - low, 1e-6), 0, 1)
+        values = values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
     outside = ~ndimage.binary_dilation(labels > 0, iterations=5)
     sigma = 10.0
     weight = ndimage.gaussian_filter(outside.astype(np.float32), sigma) + 1e-4

@@ -13,7 +13,7 @@ from torch import nn
 
 from napari_medsam2._files import atomic_path, write_bytes
 from napari_medsam2.backend._compact_network import CompactNetwork
-from napari_medsam2.backend._compact_weights import convert_imagenet, widen_judge
+from napari_medsam2.backend._compact_weights import convert_imagenet, load_state
 from napari_medsam2.errors import InputError
 from napari_medsam2.training.processes import Processes
 from napari_medsam2.training.recipe import Recipe
@@ -71,7 +71,7 @@ class Trainer:
         if imagenet is not None:
             self.network.encoder.load_state_dict(convert_imagenet(imagenet), strict=False)
         if weights is not None:
-            self.network.load_state_dict({k: v.float() for k, v in widen_judge(weights).items()}, strict=False)
+            load_state(self.network, weights, "what training was to start from")
         trainable(self.network, recipe, device)
         self._images, self._volumes, self._processes = images, volumes, processes
         self._grading: Grading | None = None
