@@ -285,6 +285,19 @@ def test_segment_stack_is_the_whole_job(balls: Balls) -> None:
         segment_stack(balls.image, prompts, model="gigantic")
 
 
+def test_segment_stack_takes_pictures_for_a_collection(balls: Balls) -> None:
+    # What lies in the first picture is not looked for in its place in the others, as a stack's is.
+    picture = balls.image[11]
+    pictures = np.stack([picture, picture[::-1], picture[:, ::-1]])
+    prompts = [{"object": 1, "index": 0, "mask": balls.labels[11] > 0}]
+    wanted = segment_stack(pictures, prompts, axes="NYX", kind="collection")
+    np.testing.assert_array_equal(segment_stack(pictures, prompts, axes="NYX"), wanted)
+    np.testing.assert_array_equal(segment_stack(ImageStack(pictures, "NYX"), prompts), wanted)
+    as_stack = segment_stack(pictures, prompts, axes="NYX", kind="stack")
+    assert (as_stack != wanted).any()
+    np.testing.assert_array_equal(segment_stack(pictures, prompts), as_stack)
+
+
 def test_pictures_of_different_sizes_are_no_stack(backend: Backend) -> None:
     pictures = ImageStack([np.zeros((20, 30), np.uint8), np.zeros((25, 30), np.uint8)])
     with pytest.raises(InputError, match="differ in size, so they are no stack; choose the kind 'collection'"):

@@ -24,7 +24,7 @@ def segment_stack(
     array: Any,
     prompts: Sequence[Prompt | Mapping[str, Any]],
     axes: str | None = "ZYX",
-    kind: Kind = "stack",
+    kind: Kind | None = None,
     memory: Policy | BankConfig = "self-sorting",
     model: str = "compact",
     device: str = "auto",
@@ -40,8 +40,8 @@ def segment_stack(
         ``"mask"`` may be an array).
     axes : str, optional
         The array's axes, for example ``"ZYX"``, ``"TZYX"``, ``"NYXC"``.
-    kind : str
-        ``"stack"`` or ``"collection"``.
+    kind : str, optional
+        ``"stack"`` or ``"collection"``; the images' own kind by default.
     memory : str or BankConfig
         The memory bank's policy.
     model : str
