@@ -303,5 +303,9 @@ def test_pictures_of_different_sizes_are_no_stack(backend: Backend) -> None:
     with pytest.raises(InputError, match="differ in size, so they are no stack; choose the kind 'collection'"):
         AnnotationSession(pictures, backend=backend, kind="stack")
     assert AnnotationSession(pictures, backend=backend).kind == "collection"
+    # Said at once: not after all images were computed, nor after a model was loaded.
+    prompts = [{"object": 1, "index": 0, "box": [2, 2, 9, 9]}]
+    with pytest.raises(InputError, match=r"differ in size.* AnnotationSession, and slice_labels\(index\)"):
+        segment_stack(pictures, prompts, model="gigantic")
     same = ImageStack([np.zeros((20, 30), np.uint8)] * 2)
     assert AnnotationSession(same, backend=backend, kind="stack").kind == "stack"

@@ -57,7 +57,8 @@ def segment_stack(
     Raises
     ------
     InputError
-        If the array or a prompt cannot be used.
+        If the array or a prompt cannot be used, or the images differ in size, so that no one array holds their labels:
+        `AnnotationSession` gives them image by image.
     """
     from napari_medsam2.backend import load_backend
     from napari_medsam2.prompts import parse_entry
@@ -65,6 +66,11 @@ def segment_stack(
     if not len(prompts):
         raise InputError("no prompts given; give at least one point, box or mask")
     stack = array if isinstance(array, ImageStack) else ImageStack(array, axes)
+    if not stack.uniform:
+        raise InputError(
+            f"the pictures of {stack.name} differ in size, so that no one array holds their labels: use "
+            "AnnotationSession, and slice_labels(index) of each"
+        )
     parsed = [
         p if isinstance(p, Prompt) else parse_entry(p, f" in prompt {i + 1}", stack) for i, p in enumerate(prompts)
     ]
