@@ -31,7 +31,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     Parameters
     ----------
     target : str or Path
-        The file to write. Its folder must exist. An existing file stays as it was until the new one is whole.
+        The file to write. Its folder must exist. An existing file stays as it was until the new one is whole. A link
+        stays one: what it leads to is written.
 
     Yields
     ------
@@ -41,15 +42,19 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the folder does not exist or cannot be written, or the disk is full.
+        If the folder does not exist or cannot be written, the target is a device or a pipe, or the disk is full.
     """
     target = Path(target)
-    if not target.parent.is_dir():
-        raise InputError(f"cannot write {target}: the folder {target.parent} does not exist; create it first")
+    place = _behind_links(target)
+    if not place.parent.is_dir():
+        raise InputError(f"cannot write {target}: the folder {place.parent} does not exist; create it first")
     if target.is_dir():
         raise InputError(f"cannot write {target}: it is a folder; give a file name")
+    if target.exists() and not target.is_file():
+        # The rename would put a file where /dev/null or a pipe was.
+        raise InputError(f"cannot write {target}: it is not an ordinary file; give the name of one, or a new name")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{place.stem}-", suffix=target.suffix, dir=place.parent)
         os.close(handle)
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror or error}") from error
@@ -62,8 +67,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
-        _replace(temporary, target)
-        _sync_folder(target.parent)
+        _replace(temporary, place)
+        _sync_folder(place.parent)
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
@@ -79,7 +84,7 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
     ----------
     target : str or Path
         The folder to write; the folder that it lies in must exist. One that is there is replaced as a whole, and only
-        once the new one is complete: the caller has made sure that nothing else is in it.
+        once the new one is complete: the caller has made sure that nothing else is in it. A link stays one.
 
     Yields
     ------
@@ -92,12 +97,13 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
         If the folder around it does not exist or cannot be written, or the disk is full.
     """
     target = Path(target)
-    if not target.parent.is_dir():
-        raise InputError(f"cannot write {target}: the folder {target.parent} does not exist; create it first")
+    place = _behind_links(target)
+    if not place.parent.is_dir():
+        raise InputError(f"cannot write {target}: the folder {place.parent} does not exist; create it first")
     if target.exists() and not target.is_dir():
         raise InputError(f"cannot write {target}: it is a file; give a folder's name")
     try:
-        outer = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        outer = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror or error}") from error
     new, old = outer / "new", outer / "old"
@@ -109,19 +115,24 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
                 with open(os.path.join(folder, name), "rb+") as stream:
                     os.fsync(stream.fileno())
             _sync_folder(Path(folder))
-        if target.exists():
-            _replace(target, old)
+        if place.exists():
+            _replace(place, old)
         try:
-            _replace(new, target)
+            _replace(new, place)
         except OSError:
             if old.exists():
-                _replace(old, target)
+                _replace(old, place)
             raise
-        _sync_folder(target.parent)
+        _sync_folder(place.parent)
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(outer, ignore_errors=True)
+
+
+def _behind_links(target: Path) -> Path:
+    """Where a link leads, so that what is renamed takes the place of the file and not of the link."""
+    return Path(os.path.realpath(target)) if target.is_symlink() else target
 
 
 def _replace(source: Path, target: Path) -> None:
