@@ -229,6 +229,15 @@ def test_evaluate_prints_a_row_a_protocol_and_writes_them(run: Run, tmp_path: Pa
     code, _, err = run("evaluate", folder, "--protocol", "collection")
     assert code == 2
     assert "does not apply" in err
+    # Figures stay until there are new ones.
+    before = (tmp_path / "e.json").read_bytes()
+    code, _, err = run("evaluate", folder, "--model", "gigantic", "--json", tmp_path / "e.json")
+    assert code == 2
+    _one_line(err, "gigantic")
+    assert (tmp_path / "e.json").read_bytes() == before
+    code, _, err = run("evaluate", folder, "--model", "gigantic", "--json", tmp_path / "no" / "e.json")
+    assert code == 2
+    _one_line(err, "does not exist; create it first")
 
 
 def _one_line(err: str, *words: str) -> None:

@@ -16,7 +16,7 @@ from napari_medsam2.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["WINDOWS", "atomic_folder", "atomic_path", "write_bytes", "write_text"]
+__all__ = ["WINDOWS", "atomic_folder", "atomic_path", "check_place", "write_bytes", "write_text"]
 
 WINDOWS = sys.platform == "win32"
 
@@ -74,6 +74,22 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+class _UntouchedError(Exception):
+    """Ends an attempt to write before anything is written."""
+
+
+def check_place(target: str | Path) -> None:
+    """Find out now, not after the work, whether a file can be written; one that is there stays as it is.
+
+    Raises
+    ------
+    InputError
+        As `atomic_path` does.
+    """
+    with contextlib.suppress(_UntouchedError), atomic_path(target):
+        raise _UntouchedError
 
 
 @contextlib.contextmanager

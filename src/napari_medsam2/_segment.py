@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from napari_medsam2._files import atomic_path
+from napari_medsam2._files import check_place
 from napari_medsam2._progress import quiet
 from napari_medsam2.errors import InputError
 from napari_medsam2.export import picture_names, write_confidence, write_labels, write_picture, write_pictures
@@ -237,7 +236,7 @@ def _check_outputs(job: Job, stack: ImageStack, kind: str) -> bool:
             raise InputError(f"--output {job.output} is a file; the labels of many images need a folder")
         single.append(job.output / "labels.tif" if job.output.is_dir() else job.output)
     for path in single:
-        _check_place(path)
+        check_place(path)
     return folder
 
 
@@ -249,16 +248,6 @@ def _inputs(job: Job) -> set[Path]:
         place = Path(image).expanduser()
         files |= set(find_images(place) or [place])
     return {path.resolve() for path in files}
-
-
-class _UntouchedError(Exception):
-    """Ends an attempt to write before anything is written."""
-
-
-def _check_place(path: Path) -> None:
-    """Find out now, not after the work, whether a file can be written."""
-    with contextlib.suppress(_UntouchedError), atomic_path(path):
-        raise _UntouchedError
 
 
 class _Clock:

@@ -186,7 +186,7 @@ def evaluate(
     precision: _Precision = "float32",
 ) -> None:
     """Measure the model on annotated cases, beside baselines."""
-    from napari_medsam2._files import write_text
+    from napari_medsam2._files import check_place, write_text
     from napari_medsam2._progress import shown
     from napari_medsam2.backend import load_backend, published_sha256
     from napari_medsam2.evaluation import PROTOCOLS, Row, applies, find_cases, load_case, run_protocol
@@ -201,8 +201,7 @@ def evaluate(
     about: dict[str, Any] = {"model": model, "memory": memory.value, "device": device, "program": __version__}
     about["machine"] = f"{platform.system()} {platform.machine()}"
     if json_file is not None:
-        # Finds out now whether it can be written.
-        write_text(json_file, json.dumps(to_json([], **about)))
+        check_place(json_file)
     backend = load_backend(model, device, weights, side=side, precision=precision)
     # So that figures are not taken for those of other weights.
     about["sha256"] = backend.weights or published_sha256(model)
