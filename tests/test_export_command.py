@@ -12,7 +12,7 @@ from tests.dummy import DummyBackend, squares
 
 from napari_medsam2 import AnnotationSession, ImageStack, InputError
 from napari_medsam2.cli import Exportable, main
-from napari_medsam2.export import FORMATS, format_of
+from napari_medsam2.export import FORMATS, export_labels, format_of
 from napari_medsam2.export._measure import By
 from napari_medsam2.results import ObjectResult
 
@@ -138,6 +138,46 @@ def test_the_annotated_image_is_never_replaced(
     assert "is the image that is annotated" in said
     assert said.count("\n") == 1
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("output", "form"),
+    [
+        ("session.journal", "confidence"),
+        ("other/../session.journal", "csv"),
+        ("link.csv", "csv"),
+        ("session.lock", "csv"),
+        ("napari.json", "coco"),
+        ("image.npy", "tiff"),
+        ("image", "png"),
+        ("image/000000.npy", "csv"),
+    ],
+)
+@pytest.mark.parametrize("embed", [False, True])
+def test_a_session_is_never_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str, form: str, embed: bool
+) -> None:
+    place, folder = _write_image(tmp_path, "stack.tif"), tmp_path / "session"
+    # Pictures of different sizes are stored in a folder.
+    pictures = [squares(1)[0], squares(1)[0][2:]]
+    stack = ImageStack(pictures) if embed and output.startswith("image/") else ImageStack.open(place)
+    with AnnotationSession.create(folder, stack, backend=DummyBackend(), embed=embed) as session:
+        session.add_object("one")
+        session.add_mask(1, 0, squares(1)[0] > 100)
+        frozen = session.frozen()
+    (folder / "other").mkdir()
+    if output == "link.csv":
+        (folder / output).symlink_to("session.journal")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert _run("export", folder, "--output", folder / output, "--format", form) == 2
+    said = capsys.readouterr().err
+    assert "is the place of a saved session's own file" in said
+    assert said.count("\n") == 1
+    # As the dock exports: a copy in memory, which knows no folder.
+    with pytest.raises(InputError, match="saved session"):
+        export_labels(folder / output, frozen, form)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert _run("export", folder, "--output", folder / "confidence.csv", "--format", "confidence") == 0
 
 
 def test_labels_go_beside_the_image_and_into_its_zarr(tmp_path: Path) -> None:

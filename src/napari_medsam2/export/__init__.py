@@ -77,7 +77,7 @@ FORMATS: dict[str, Format] = {
 
 
 def export_labels(path: str | Path, session: LabelSource, form: str, sources: Iterable[Path] = ()) -> None:
-    """Export a session's labels; never over the image that is annotated.
+    """Export a session's labels; never over the image that is annotated, nor over a saved session.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def export_labels(path: str | Path, session: LabelSource, form: str, sources: It
     ------
     InputError
         If the format is unknown or cannot hold these labels, the file cannot be written, or is the image or a part
-        of it.
+        of it, or a file of a saved session.
     """
     if form not in FORMATS:
         raise InputError(f"unknown format {form!r}; choose one of {', '.join(FORMATS)}")

@@ -1,12 +1,15 @@
-"""The image that is annotated is never replaced by its labels."""
+"""Neither the image that is annotated nor a session is ever replaced by labels."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_medsam2._imageref import EMBEDDED
+from napari_medsam2._lock import LOCK
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._pictures import TABLE_FILE, png_names
 from napari_medsam2.reading.readers import find_images
+from napari_medsam2.storage import JOURNAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,9 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["check_target"]
 
+_OWN = {JOURNAL, LOCK, "napari.json", *EMBEDDED}
+"""What a session's folder holds of the session, see `docs/session-format.md`; the plugin writes ``napari.json``."""
+
 
 def check_target(path: Path, form: str, stack: ImageStack, sources: Iterable[Path] = ()) -> None:
-    """Check that an export replaces nothing of the image.
+    """Check that an export replaces nothing of the image, nor of a saved session, whichever it is.
 
     Parameters
     ----------
@@ -36,12 +42,16 @@ def check_target(path: Path, form: str, stack: ImageStack, sources: Iterable[Pat
     InputError
         If it would.
     """
+    names = [*png_names(stack), TABLE_FILE] if form == "png" else None
+    targets = [path] if names is None else [path / name for name in names]
+    for target in targets:
+        if _of_session(target.absolute()) or _of_session(target.resolve()):
+            raise InputError(f"{target} is the place of a saved session's own file; export under another name")
     places = {*sources, *([] if stack.path is None else [stack.path])}
     images = {file.resolve() for place in places for file in _files(place)}
     if not images:
         return
-    names = [*png_names(stack), TABLE_FILE] if form == "png" else None
-    for target in [path] if names is None else [path / name for name in names]:
+    for target in targets:
         whole = target.resolve()
         # A Zarr is a folder: labels may be added to it, but no file of it may be replaced.
         inside = form != "ome-zarr" and whole.is_file() and not images.isdisjoint(whole.parents)
@@ -51,6 +61,12 @@ def check_target(path: Path, form: str, stack: ImageStack, sources: Iterable[Pat
                 f"{target} is the image that is annotated, or a part of it, and would be replaced by its labels; "
                 f"export to another place"
             )
+
+
+def _of_session(target: Path) -> bool:
+    """Whether a path is that of a session's own file, which may not be there yet."""
+    # Some systems know upper and lower case as one.
+    return any(part.name.casefold() in _OWN and (part.parent / JOURNAL).is_file() for part in (target, *target.parents))
 
 
 def _files(place: Path) -> list[Path]:
