@@ -136,6 +136,21 @@ def test_a_stack_from_boxes(run: Run, tmp_path: Path, stack: Path, prompts: Path
         assert min(image.size) > 500
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes among its files")
+def test_prompts_from_a_pipe(run: Run, tmp_path: Path, stack: Path, prompts: Path) -> None:
+    assert run("segment", stack, "--prompts", prompts, "--output", tmp_path / "wanted.tif")[0] == 0
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, prompts.read_bytes())
+        os.close(writing)
+        code, out, err = run("segment", stack, "--prompts", f"/dev/fd/{reading}", "--output", tmp_path / "labels.tif")
+    finally:
+        os.close(reading)
+    assert (code, err) == (0, "")
+    assert "2 objects from 2 prompts" in out
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "labels.tif"), tifffile.imread(tmp_path / "wanted.tif"))
+
+
 def test_a_folder_of_pictures_of_different_sizes(run: Run, tmp_path: Path) -> None:
     truth = _pictures(tmp_path / "cells", [(96, 96), (80, 128), (120, 100), (96, 96)])
     tifffile.imwrite(tmp_path / "painted.tif", truth[1].astype(np.uint8) * 255)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_medsam2._files import check_place
 from napari_medsam2._progress import quiet
 from napari_medsam2.errors import InputError
 from napari_medsam2.export import picture_names, write_confidence, write_labels, write_picture, write_pictures
-from napari_medsam2.prompts import load_prompts
+from napari_medsam2.prompts import parse_entries, read_entries
 from napari_medsam2.reading.readers import distinct_names, find_images, natural_key, open_collection
 from napari_medsam2.stack import ImageStack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from napari_medsam2._progress import Tell
     from napari_medsam2.memory import Policy
@@ -118,8 +117,9 @@ def run_job(job: Job, tell: Tell = quiet) -> Outcome:
     clock = _Clock()
     stack = open_images(job)
     kind = job.kind or ("collection" if stack.is_collection else "stack")
-    prompts = load_prompts(job.prompts, stack)
-    folder = _check_outputs(job, stack, kind)
+    entries = read_entries(job.prompts)
+    prompts = parse_entries(entries, job.prompts, stack)
+    folder = _check_outputs(job, stack, kind, entries)
     clock.lap("read")
 
     from napari_medsam2.backend import load_backend
@@ -206,7 +206,7 @@ def _propagate(session: AnnotationSession, prompts: Sequence[Prompt], tell: Tell
     return len(visited)
 
 
-def _check_outputs(job: Job, stack: ImageStack, kind: str) -> bool:
+def _check_outputs(job: Job, stack: ImageStack, kind: str, entries: Sequence[Mapping[str, Any]]) -> bool:
     """Check that the results can be written where they go, and over nothing that is read; whether that is a folder."""
     suffix = job.output.suffix.lower()
     tiff = suffix in (".tif", ".tiff")
@@ -227,7 +227,7 @@ def _check_outputs(job: Job, stack: ImageStack, kind: str) -> bool:
     if folder:
         # Labels of 32 bits go into TIFF files, whatever the image was.
         pictures = {name for wide in (False, True) for name in picture_names(stack.names or (), wide)}
-    inputs = _inputs(job)
+    inputs = _inputs(job, entries)
     for target in [*single, *(job.output / name for name in pictures)]:
         if target.resolve() in inputs:
             raise InputError(f"{target} is one of the inputs and would be overwritten; write to another place")
@@ -240,9 +240,8 @@ def _check_outputs(job: Job, stack: ImageStack, kind: str) -> bool:
     return folder
 
 
-def _inputs(job: Job) -> set[Path]:
+def _inputs(job: Job, entries: Sequence[Mapping[str, Any]]) -> set[Path]:
     """List the files that the job reads."""
-    entries = json.loads(job.prompts.read_text(encoding="utf-8"))["prompts"]
     files = {job.prompts, *(job.prompts.parent / entry["mask"] for entry in entries if "mask" in entry)}
     for image in job.images:
         place = Path(image).expanduser()

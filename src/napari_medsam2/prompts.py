@@ -32,7 +32,9 @@ __all__ = [
     "check_points",
     "load_prompts",
     "only_cuts",
+    "parse_entries",
     "parse_entry",
+    "read_entries",
     "save_prompts",
 ]
 
@@ -231,6 +233,17 @@ def load_prompts(path: str | Path, stack: ImageStack) -> list[Prompt]:
     InputError
         Naming the entry and what is wrong with it.
     """
+    return parse_entries(read_entries(path), path, stack)
+
+
+def read_entries(path: str | Path) -> list[Any]:
+    """Read the entries of a prompts file, as they are: at once, since a pipe is read only once.
+
+    Raises
+    ------
+    InputError
+        If it is no prompts file, or holds none.
+    """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -249,7 +262,19 @@ def load_prompts(path: str | Path, stack: ImageStack) -> list[Prompt]:
     entries = data.get("prompts")
     if not isinstance(entries, list) or not entries:
         raise InputError(f'{path} holds no prompts; "prompts" must be a list with at least one entry')
-    return [parse_entry(e, f" in prompt {i + 1} of {path.name}", stack, path.parent) for i, e in enumerate(entries)]
+    return entries
+
+
+def parse_entries(entries: Iterable[Any], path: str | Path, stack: ImageStack) -> list[Prompt]:
+    """Check what `read_entries` has read from a prompts file against the stack.
+
+    Raises
+    ------
+    InputError
+        Naming the entry and what is wrong with it.
+    """
+    name, folder = Path(path).name, Path(path).parent
+    return [parse_entry(e, f" in prompt {i + 1} of {name}", stack, folder) for i, e in enumerate(entries)]
 
 
 def parse_entry(entry: Any, where: str, stack: ImageStack, folder: Path | None = None) -> Prompt:
