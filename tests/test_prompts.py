@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from napari_medsam2 import ImageStack, InputError
-from napari_medsam2.prompts import Prompt, SlicePrompt, load_prompts, save_prompts
+from napari_medsam2.prompts import Prompt, SlicePrompt, load_prompts, parse_entry, save_prompts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,6 +133,10 @@ def test_a_collections_images_go_by_name(tmp_path: Path) -> None:
         ({"object": 1, "index": 0, "points": [[10**400, 2]]}, "pairs of numbers"),
         ({"object": 1, "index": 0, "points": [[1, 2]], "labels": [10**400]}, "pairs of numbers"),
         ({"object": 1, "index": 0, "box": [1, 2, 3, -(10**400)]}, "four numbers"),
+        ({"object": 1, "index": 0, "points": [[1, 2]], "label": [0]}, "'label' in prompt 1 of p.json; .* 'labels'"),
+        ({"object": 1, "index": 0, "point": [[1, 2]]}, "unknown key 'point'.* did you mean 'points'"),
+        ({"object": 1, "index": 0, "points": [[1, 2]], "boxes": [0, 0, 5, 5]}, "unknown key 'boxes'.* 'box'"),
+        ({"object": 1, "index": 0, "box": [0, 0, 5, 5], "score": 1}, "unknown key 'score'.* there are object, index"),
         ({"object": 1, "index": 0, "mask": "missing.tif"}, "missing.tif"),
         ({"object": 1, "index": 0, "mask": 3}, '"mask"'),
         (["object", 1], "must be an object"),
@@ -142,6 +146,36 @@ def test_a_bad_entry_is_named(tmp_path: Path, stack: ImageStack, entry: Any, mes
     with pytest.raises(InputError, match=message) as caught:
         load_prompts(_write(tmp_path / "p.json", [entry]), stack)
     assert "\n" not in str(caught.value)
+
+
+def test_what_numpy_makes_is_taken(stack: ImageStack) -> None:
+    labels, masks = np.array([0, 3, 7], np.uint16), np.zeros((5, 20, 30), bool)
+    masks[2, 4:9, 3:12] = True
+    for label in labels[1:]:
+        entry = {"object": label, "index": masks.any((1, 2)).argmax(), "mask": masks[2]}
+        prompt = parse_entry(entry, "", stack)
+        assert (prompt.label, prompt.index) == (label, 2)
+        assert type(prompt.label) is type(prompt.index) is int
+    for points in (np.array([[5.0, 6.0], [7.0, 8.0]]), ((5, 6), (7, 8)), [np.array([5, 6]), (7, 8)]):
+        content = parse_entry({"object": 1, "index": 0, "points": points}, "", stack).content
+        np.testing.assert_array_equal(content.points, [[5, 6], [7, 8]])
+        np.testing.assert_array_equal(content.labels, [1, 1])
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"object": np.bool_(True)}, '"object" must be a whole number'),
+        ({"object": np.float64(1)}, '"object" must be a whole number'),
+        ({"index": True}, '"index" must be a whole number'),
+        ({"points": np.array(5.0)}, "pairs"),
+        ({"points": 5}, "pairs"),
+    ]
+    for change, message in wrong:
+        with pytest.raises(InputError, match=message):
+            parse_entry({"object": 1, "index": 0, "points": [[1, 2]], **change}, "", stack)
+
+
+def test_a_name_and_a_comment_are_for_people(tmp_path: Path, stack: ImageStack) -> None:
+    entry = {"object": 1, "index": 0, "box": [2, 2, 9, 9], "name": "nucleus", "comment": "blurred"}
+    (prompt,) = load_prompts(_write(tmp_path / "p.json", [entry]), stack)
+    assert prompt.content.box == (2, 2, 9, 9)
 
 
 def test_masks_that_do_not_fit_are_refused(tmp_path: Path, stack: ImageStack) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +41,9 @@ __all__ = [
 ]
 
 _FORMAT, _VERSION = "napari-medsam2-prompts", 1
+
+_KEYS = ("object", "index", "image", "box", "points", "labels", "mask", "name", "comment")
+"""What an entry may have. The last two are for people."""
 
 _SPOT = 1.5
 """Clicks within this many pixels are on the same spot."""
@@ -125,7 +130,7 @@ class Prompt:
 
 
 def check_points(points: Any, labels: Any, shape: tuple[int, int], where: str = "") -> tuple[np.ndarray, np.ndarray]:
-    """Validate clicks against a slice ``(H, W)``; ``(P, 2)`` float64 and ``(P,)`` int64.
+    """Validate clicks against a slice ``(H, W)``; ``(P, 2)`` float64 and ``(P,)`` int64. Labels of None are all 1.
 
     Raises
     ------
@@ -134,7 +139,7 @@ def check_points(points: Any, labels: Any, shape: tuple[int, int], where: str = 
     """
     try:
         array = np.asarray(points, dtype=np.float64)
-        marks = np.asarray(labels, dtype=np.float64)
+        marks = np.ones(len(array)) if labels is None else np.asarray(labels, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"points{where} must be [y, x] pairs of numbers, and their labels 1 or 0") from error
     if array.size == 0:
@@ -298,18 +303,24 @@ def parse_entry(entry: Any, where: str, stack: ImageStack, folder: Path | None =
     """
     if not isinstance(entry, Mapping):
         raise InputError(f"an entry{where} must be an object, not {type(entry).__name__}")
-    label = entry.get("object")
-    if not isinstance(label, int) or isinstance(label, bool) or label < 1:
-        raise InputError(f'"object"{where} must be a whole number of 1 or more, not {label!r}')
+    label = _whole(entry.get("object"))
+    if label is None or label < 1:
+        raise InputError(f'"object"{where} must be a whole number of 1 or more, not {entry.get("object")!r}')
     if "image" in entry:
         index = stack.index_of(str(entry["image"]))
     else:
-        number = entry.get("index")
-        if not isinstance(number, int) or isinstance(number, bool):
-            raise InputError(f'"index"{where} must be a whole number, not {number!r}')
+        number = _whole(entry.get("index"))
+        if number is None:
+            raise InputError(f'"index"{where} must be a whole number, not {entry.get("index")!r}')
         index = number
         if not 0 <= index < len(stack):
             raise InputError(f"slice {index}{where} does not exist: the stack has slices 0 to {len(stack) - 1}")
+    for key in entry:
+        if key not in _KEYS:
+            # Whoever mistypes "labels" must not get all points as positive ones.
+            alike = difflib.get_close_matches(str(key), _KEYS, n=1)
+            hint = f"did you mean {alike[0]!r}?" if alike else f"there are {', '.join(_KEYS)}"
+            raise InputError(f"unknown key {key!r}{where}; {hint}")
     shape = stack.slice_shape(index)
     if sum(key in entry for key in ("box", "points", "mask")) == 0:
         raise InputError(f'an entry{where} needs "box", "points" or "mask"')
@@ -319,10 +330,17 @@ def parse_entry(entry: Any, where: str, stack: ImageStack, folder: Path | None =
     if "box" in entry:
         content = replace(content, box=check_box(entry["box"], shape, where))
     if "points" in entry:
-        marks = entry.get("labels", [1] * len(entry["points"]) if isinstance(entry["points"], list) else None)
-        points, labels = check_points(entry["points"], marks, shape, where)
+        points, labels = check_points(entry["points"], entry.get("labels"), shape, where)
         content = replace(content, points=points, labels=labels)
     return Prompt(label, index, content)
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, be it Python's or numpy's; None for what is none, as True is."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def _read_mask(name: Any, where: str, folder: Path | None, shape: tuple[int, int]) -> np.ndarray:
