@@ -312,6 +312,7 @@ _MISTAKES = {
     "a falling window": _Mistake("window", options=("--window", "9,1")),
     "no prompts": _Mistake("absent.json", prompts="absent.json"),
     "prompts of another kind": _Mistake("JSON", prompts="words.json"),
+    "prompts nested too deeply": _Mistake("JSON", prompts="deep.json"),
     "prompts of another program": _Mistake("napari-medsam2-prompts", prompts="other.json"),
     "a slice too far": _Mistake("99", entry={"index": 99}),
     "a box outside": _Mistake("outside", entry={"box": [500, 500, 600, 600]}),
@@ -356,6 +357,7 @@ def mistakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "nan.npy", np.full((4, 48, 48), np.nan, np.float32))
     np.save(folder / "complex.npy", np.zeros((4, 48, 48), np.complex64))
     (folder / "words.json").write_text("{not json")
+    (folder / "deep.json").write_text(100_000 * "[")
     (folder / "other.json").write_text("{}")
     for name in ("nothing", "folder.tif"):
         (folder / name).mkdir()

@@ -162,6 +162,9 @@ def test_cases_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load_case(_write_case(tmp_path / "small", image, labels[:, :7]))
     with pytest.raises(InputError, match="whole numbers"):
         load_case(_write_case(tmp_path / "float", image, labels.astype(np.float32)))
+    (tmp_path / "long" / "case.json").write_text(100_000 * "[")
+    with pytest.raises(InputError, match="valid JSON"):
+        load_case(tmp_path / "long")
     (tmp_path / "long" / "case.json").write_text("{")
     with pytest.raises(InputError, match="valid JSON"):
         load_case(tmp_path / "long")

@@ -303,6 +303,7 @@ def test_many_small_objects_of_a_large_slice_take_little_time(tmp_path: Path, fo
     [
         ("{", "cannot read"),
         ("[]", "no COCO file"),
+        (100_000 * "[", r"cannot read a\.json"),
         ('{"images": [], "annotations": [{}]}', "not as COCO wants it"),
         (
             '{"images": [{"id": 1, "height": 9, "width": 9}], "annotations": []}',

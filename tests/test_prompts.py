@@ -196,6 +196,7 @@ def test_masks_that_do_not_fit_are_refused(tmp_path: Path, stack: ImageStack) ->
     ("text", "message"),
     [
         ("{", "not valid JSON"),
+        (100_000 * "[", "not valid JSON"),
         ("[1]", "not a prompts file"),
         ('{"format": "coco"}', "not a prompts file"),
         ('{"format": "napari-medsam2-prompts", "version": 9, "prompts": [1]}', "version 9"),

@@ -258,7 +258,7 @@ def read_entries(path: str | Path) -> list[Any]:
         raise InputError(f"cannot read the prompts file {path}: {error}") from error
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(data, dict) or data.get("format") != _FORMAT:
         raise InputError(f'{path} is not a prompts file: it must be an object with "format": "{_FORMAT}"')

@@ -165,7 +165,7 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no case.json; give folders that hold case.json, image.tif and labels.tif")
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read {path}: {error}; it must be valid JSON") from error
     if not isinstance(meta, dict):
         raise InputError(f"{path} must hold a JSON object, not {type(meta).__name__}")

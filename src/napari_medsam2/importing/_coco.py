@@ -42,7 +42,7 @@ def open_coco(path: Path, stack: ImageStack) -> LabelFile:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}; check the path") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read {path.name}: {error}") from error
     if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "annotations")):
         raise InputError(f'{path.name} is no COCO file: it must have the lists "images" and "annotations"')
