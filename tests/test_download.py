@@ -346,6 +346,49 @@ def test_a_file_that_was_copied_by_hand_needs_no_network(entry: ModelEntry, serv
     assert server.log == []
 
 
+def tensors() -> bytes:
+    from safetensors.numpy import save
+
+    return save({"a": np.random.default_rng(2).random(50_000)}, {"format": "pt"})
+
+
+@pytest.mark.parametrize("data", [DATA, tensors()], ids=["zip", "safetensors"])
+def test_a_copy_that_is_under_way_is_not_taken_for_the_file_ever_after(entry: ModelEntry, data: bytes) -> None:
+    entry = replace(entry, sha256=None, size=None)
+    path = download.target(entry)
+    path.parent.mkdir(parents=True)
+    for length in (20, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:length])
+        with pytest.raises(InputError, match=r"not whole; run .*models get tiny.*or copy tiny\.pt there once more"):
+            download.locate(entry)
+        assert leftovers(path) == []
+    path.write_bytes(data)
+    assert download.locate(entry) == path
+    assert download.pinned(entry) == hashlib.sha256(data).hexdigest()
+
+
+def test_a_pin_of_another_file_is_named(entry: ModelEntry) -> None:
+    entry = replace(entry, sha256=None, size=None)
+    path = download.target(entry)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(archive(1))
+    download.locate(entry)
+    path.write_bytes(DATA)
+    with pytest.raises(InputError, match=r"first downloaded.*delete \S+tiny\.pt\.sha256"):
+        download.locate(entry)
+    path.with_name("tiny.pt.sha256").unlink()
+    assert download.locate(entry) == path
+
+
+def test_what_ends_early_without_a_length_is_not_kept(entry: ModelEntry, server: Server) -> None:
+    server.tells_length = False
+    server.cuts = [300_000]
+    entry = replace(entry, sha256=None, size=None)
+    refused(entry, "not whole", "thrown away")
+    assert leftovers(download.target(entry)) == []
+    assert download.fetch(entry).read_bytes() == DATA
+
+
 def test_offline_nothing_is_asked(entry: ModelEntry, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAPARI_MEDSAM2_OFFLINE", "1")
     refused(entry, "forbidden", "copy tiny.pt to")

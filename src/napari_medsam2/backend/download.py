@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import stat
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -279,7 +280,9 @@ def _verify(entry: ModelEntry, path: Path, wanted: str) -> None:
 
     if pooch.file_hash(str(path)) != wanted:
         known = "published" if entry.sha256 is not None else "first downloaded"
-        raise InputError(f"{path} is damaged, or not the {known} file (its SHA-256 is another); {_again(entry)}")
+        # The pin of a first file that was damaged refuses every right one.
+        pin = "" if entry.sha256 is not None else f"; if the first one was not right, delete {_pin(entry)} as well"
+        raise InputError(f"{path} is damaged, or not the {known} file (its SHA-256 is another); {_again(entry)}{pin}")
 
 
 def _again(entry: ModelEntry) -> str:
@@ -289,7 +292,7 @@ def _again(entry: ModelEntry) -> str:
 
 
 def _looks_right(path: Path, entry: ModelEntry, address: str | None = None) -> None:
-    """Refuse what is plainly no file of weights; for files without a checksum that is all that can be said."""
+    """Refuse what is no whole file of weights; for files without a checksum that is all that can be said."""
     where = address or str(path)
     with path.open("rb") as stream:
         start = stream.read(16)
@@ -298,6 +301,21 @@ def _looks_right(path: Path, entry: ModelEntry, address: str | None = None) -> N
     tensors = len(start) > 8 and start[8:9] == b"{"
     if not (start.startswith(_ZIP) or tensors):
         raise InputError(f"{where} is not a file of weights (PyTorch's or safetensors); is it the address of the file?")
+    # A copy that is under way or broke off must not be pinned.
+    if not (_is_whole(path) if tensors else zipfile.is_zipfile(path)):
+        what = f"{path} is not whole" if address is None else f"what {address} sent is not whole; it was thrown away"
+        raise InputError(f"{what}; {_again(entry)}")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a safetensors file is as long as its header says."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np"):
+            return True
+    except SafetensorError:
+        return False
 
 
 def _as_umask_says(path: Path) -> None:
