@@ -10,6 +10,8 @@ import time
 import zipfile
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from socketserver import BaseRequestHandler, TCPServer
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -238,6 +240,72 @@ def test_a_file_that_is_not_there_is_asked_for_once(entry: ModelEntry, server: S
 
 def test_nobody_at_the_address(entry: ModelEntry) -> None:
     refused(replace(entry, url="http://127.0.0.1:9/tiny.pt"), "refused the connection")
+
+
+class Curt(TCPServer):
+    """Says its one answer to everyone, whatever it heard, and hangs up."""
+
+    answer = b""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), BaseRequestHandler)
+        self.heard: list[bytes] = []
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        self.heard.append(request.recv(4096))
+        request.sendall(self.answer)
+
+
+@pytest.fixture
+def curt(entry: ModelEntry) -> Iterator[tuple[Curt, ModelEntry]]:
+    with Curt() as made:
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield made, replace(entry, url=f"https://127.0.0.1:{made.server_address[1]}/tiny.pt")
+        made.shutdown()
+        thread.join()
+
+
+def test_a_handshake_that_is_cut_is_tried_again(curt: tuple[Curt, ModelEntry]) -> None:
+    server, entry = curt
+    with pytest.raises(InputError, match=r"the connection was cut.*5 times in a row"):
+        download.fetch(entry)
+    assert len(server.heard) == 5
+
+
+def test_a_server_without_tls_is_said_to_be_one(curt: tuple[Curt, ModelEntry]) -> None:
+    server, entry = curt
+    server.answer = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+    refused(entry, "speaks no TLS")
+    assert len(server.heard) == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "proxy", "words"),
+    [
+        pytest.param(
+            "HTTPS_PROXY",
+            "socks5://127.0.0.1:9",
+            "pip install 'requests[socks]'",
+            marks=pytest.mark.skipif(find_spec("socks") is not None, reason="PySocks is here"),
+        ),
+        ("HTTPS_PROXY", "http://", "the proxy in HTTPS_PROXY is not a valid address"),
+        ("https_proxy", "ftp://127.0.0.1:9", "the proxy in https_proxy is not a valid address"),
+        ("ALL_PROXY", "http://127.0.0.1:99999", "the proxy in ALL_PROXY is not a valid address"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_named(
+    entry: ModelEntry, monkeypatch: pytest.MonkeyPatch, variable: str, proxy: str, words: str
+) -> None:
+    for name in ("https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv(variable, proxy)
+    refused(replace(entry, url="https://example.invalid/tiny.pt"), words)
+
+
+def test_an_address_that_is_none(entry: ModelEntry) -> None:
+    refused(replace(entry, url="https://example.invalid:99999/tiny.pt"), "tiny.pt: it is not a valid address")
 
 
 def test_redirects_are_followed_with_the_range(entry: ModelEntry, server: Server) -> None:

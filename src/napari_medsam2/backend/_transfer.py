@@ -31,6 +31,8 @@ _ATTEMPTS = 5
 """How often in a row a server may fail without a byte having arrived."""
 _LONGEST_PAUSE = 8.0
 _TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
+_NO_TLS = ("wrong version number", "record layer failure")
+"""What OpenSSL says, up to 3.1 and from 3.2 on, of an answer in plain HTTP."""
 
 
 class Cancelled(InputError):
@@ -202,8 +204,6 @@ def _read(url: str, headers: dict[str, str], timeout: float, box: queue.Queue[An
 
 def _next(box: queue.Queue[Any], cancelled: Callable[[], bool], timeout: float, url: str) -> Any:
     """Wait for the reader, as long as the caller wants and the server is not silent for too long."""
-    import requests
-
     begun = time.monotonic()
     while True:
         if cancelled():
@@ -215,15 +215,35 @@ def _next(box: queue.Queue[Any], cancelled: Callable[[], bool], timeout: float, 
             if time.monotonic() - begun > timeout + 1:
                 raise _InterruptedError(f"the server was silent for {timeout:g} s") from None
             continue
-        if isinstance(item, requests.TooManyRedirects):
-            raise InputError(f"cannot download {url}: it redirects in a circle; try again later") from item
-        if isinstance(item, requests.exceptions.SSLError):
-            raise InputError(f"cannot download {url}: its certificate is not trusted ({_brief(item)})") from item
-        if isinstance(item, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
-            raise InputError(f"cannot download {url}: it is not a valid address") from item
+        if isinstance(item, Exception) and (why := _lasting(item, url)) is not None:
+            raise InputError(f"cannot download {url}: {why}") from item
         if isinstance(item, Exception):
             raise _InterruptedError(_brief(item)) from item
         return item
+
+
+def _lasting(error: Exception, url: str) -> str | None:
+    """Say why trying again is of no use; None where what went wrong may pass, as a handshake that was cut."""
+    from requests.exceptions import InvalidProxyURL, InvalidSchema, InvalidURL, TooManyRedirects
+
+    text = str(error)
+    if isinstance(error, TooManyRedirects):
+        return "it redirects in a circle; try again later"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return f"its certificate is not trusted ({_brief(error)})"
+    if any(words in text.lower() for words in _NO_TLS):
+        return "the server, or the proxy on the way to it, speaks no TLS there; mend the address, or the proxy's"
+    if isinstance(error, InvalidSchema) and "SOCKS" in text:
+        return "a SOCKS proxy needs PySocks; run: pip install 'requests[socks]'"
+    # An address of its own is looked at before there is a request.
+    if isinstance(error, InvalidProxyURL) or (isinstance(error, InvalidURL) and error.request is not None):
+        variable = f"{urlsplit(url).scheme}_proxy"
+        names = (variable, variable.upper(), "all_proxy", "ALL_PROXY")
+        where = next((name for name in names if os.environ.get(name)), "the system's settings")
+        return f"the proxy in {where} is not a valid address; mend it, or take it away"
+    if isinstance(error, InvalidURL | InvalidSchema):
+        return "it is not a valid address"
+    return None
 
 
 def _brief(error: Exception) -> str:
@@ -235,6 +255,8 @@ def _brief(error: Exception) -> str:
         return "the server's name is not known; is this machine online?"
     if "refused" in text:
         return "the server refused the connection"
+    if "EOF occurred" in text:
+        return "the connection was cut while it was being secured"
     return text.rsplit("(Caused by", 1)[-1].strip("() ")[:200] or type(error).__name__
 
 
