@@ -91,6 +91,8 @@ def test_fifo_counts_slices_from_the_one_that_reads() -> None:
     assert [a.offset for a in read] == [0, 4, 3, 1]
     backward = select(bank, _unit([1, 0]), BankConfig("fifo"), 3, range(0, 30, 3))
     assert [a.offset for a in backward] == [0, 1, 2, 4]
+    walked = select(bank, _unit([1, 0]), BankConfig("fifo"), 3, range(0, 30, 3)[::-1])
+    assert [a.offset for a in walked] == [0, 1, 2, 4]
     # Unordered images have no distance: the latest is the nearest.
     assert [a.offset for a in select(bank, _unit([1, 0]), BankConfig("fifo"), 18)] == [0, 3, 2, 1]
 

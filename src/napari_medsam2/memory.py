@@ -171,7 +171,7 @@ def select(
     index : int
         The slice's number; with the seed it fixes the random draws.
     run : range, optional
-        The slices that are neighbours of each other, ``index`` and the members' among them.
+        The slices that are neighbours of each other, ``index`` and the members' among them, in either order.
 
     Returns
     -------
@@ -186,7 +186,7 @@ def select(
         recency = {id(m): len(loose) - i for i, m in enumerate(loose)}
         if run is not None:
             # SAM 2 skips slices that it has no memory of, such as prompted ones, and does not close ranks.
-            recency = {id(m): abs(index - m.index) // run.step for m in loose}
+            recency = {id(m): abs((index - m.index) // run.step) for m in loose}
         return tuple(Attended(m, 1.0, recency.get(id(m), 0)) for m in bank)
     weights = odds(bank, descriptor, config)
     if config.policy == "released" or config.draws:

@@ -126,7 +126,7 @@ def _sweep(
         objects: list[ObjectResult] = []
         moving = [t for t in going if not _rest(plan, t, index)]
         for at in range(0, len(moving), plan.backend.batch):
-            objects += _advance(plan, moving[at : at + plan.backend.batch], index, stretch)
+            objects += _advance(plan, moving[at : at + plan.backend.batch], index, stretch, step)
         if plan.direction == "both":
             objects = [_meet(tracks[one.label], one, position, meeting) for one in objects]
         for one in objects:
@@ -253,7 +253,7 @@ def _compare(plan: Plan, track: _Track, result: ObjectResult) -> None:
     track.agreed = track.agreed + 1 if same else 0
 
 
-def _advance(plan: Plan, tracks: Sequence[_Track], index: int, stretch: range) -> list[ObjectResult]:
+def _advance(plan: Plan, tracks: Sequence[_Track], index: int, stretch: range, step: int) -> list[ObjectResult]:
     """Compute one slice for some objects, in one batch."""
     backend = plan.backend
     shape = plan.stack.slice_shape(index)
@@ -262,8 +262,9 @@ def _advance(plan: Plan, tracks: Sequence[_Track], index: int, stretch: range) -
     views = [t.view for t in tracks]
     embedding = backend.join(plan.cache.get(plan.stack, backend, index, views))
     descriptors = embedding.descriptor
-    banks = [select(near(t.bank, index), descriptors[i], plan.bank, index, stretch) for i, t in enumerate(tracks)]
-    context = backend.attend(embedding, banks, views, ordered=True, index=index, run=stretch)
+    walk = stretch[::step]
+    banks = [select(near(t.bank, index), descriptors[i], plan.bank, index, walk) for i, t in enumerate(tracks)]
+    context = backend.attend(embedding, banks, views, ordered=True, index=index, run=walk)
     prompts = [ViewPrompt(*NO_POINTS, carried=view_of(t.last, t.view)) for t in tracks]
     decoded = backend.decode(embedding, prompts, context)
     memories = backend.remember(embedding, decoded, views, [index] * len(tracks), prompted=False)

@@ -176,7 +176,7 @@ def propagate(backend: Backend, case: Case, config: BankConfig | None = None) ->
     config = BankConfig("fifo") if config is None else config
     film = make_film(case, backend.views.side)
     count = len(next(iter(case.seeds.values())))
-    views, said, run = [VIEW] * count, Said(), range(case.frames)
+    views, said, run = [VIEW] * count, Said(), range(case.frames)[:: case.walk.step]
     banks: list[Bank] = [()] * count
     for frame, prompts in case.seeds.items():
         embedding = backend.encode(film[frame : frame + 1]).take([0] * count)

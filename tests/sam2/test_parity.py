@@ -96,7 +96,7 @@ def walk(
     backend: Sam2Backend,
     film: Tensor,
     seeds: dict[int, Sequence[ViewPrompt | Tensor]],
-    frames: Sequence[int],
+    frames: range,
     config: BankConfig,
     tell: bool = True,
     keep: Callable[[int, Bank], Bank] = lambda _, bank: bank,
@@ -106,6 +106,7 @@ def walk(
     banks: list[Bank] = [()] * count
     said: dict[int, Decoded] = {}
     views = [VIEW] * count
+    run = range(len(film))[:: frames.step] if tell else None
     for frame, prompts in seeds.items():
         embedding = backend.encode(film[frame : frame + 1]).take([0] * count)
         said[frame] = prompted(backend, embedding, prompts)
@@ -113,8 +114,8 @@ def walk(
         banks = [admit(b, m, config) for b, m in zip(banks, memories, strict=True)]
     for frame in frames:
         embedding = backend.encode(film[frame : frame + 1]).take([0] * count)
-        read = [select(keep(frame, b), embedding.descriptor[i], config, frame) for i, b in enumerate(banks)]
-        context = backend.attend(embedding, read, views, True, frame if tell else None)
+        read = [select(keep(frame, b), embedding.descriptor[i], config, frame, run) for i, b in enumerate(banks)]
+        context = backend.attend(embedding, read, views, True, frame if tell else None, run)
         said[frame] = backend.decode(embedding, [ViewPrompt(*NO_POINTS)] * count, context)
         memories = backend.remember(embedding, said[frame], views, [frame] * count, prompted=False)
         banks = [admit(b, m, config) for b, m in zip(banks, memories, strict=True)]
@@ -181,7 +182,7 @@ def test_a_prompted_slice_is_the_librarys(
 ) -> None:
     film = smooth_film(2, SIDE, 1)
     theirs = Library(sam2.model, film).prompt(1, [given])
-    ours = walk(sam2, film, {1: [given]}, [], BankConfig("fifo"))
+    ours = walk(sam2, film, {1: [given]}, range(0), BankConfig("fifo"))
     assert 0.02 < float((theirs.logits > 0).float().mean()) < 0.98
     assert difference(ours, {1: theirs}) <= TOLERANCE
 
@@ -194,7 +195,7 @@ def test_one_mask_or_the_best_of_three_by_stability_as_the_library(
     for delta in (0.0, 20.0):
         backend = make(4, decoder={"dynamic_multimask_stability_delta": delta})
         theirs = Library(backend.model, film).prompt(0, [CLICKS])
-        ours = walk(backend, film, {0: [CLICKS]}, [], BankConfig("fifo"))
+        ours = walk(backend, film, {0: [CLICKS]}, range(0), BankConfig("fifo"))
         assert difference(ours, {0: theirs}) <= TOLERANCE
         said.append(theirs.logits)
     # A mask whose area changes much within ±20 is not stable: another one was taken.
@@ -238,7 +239,7 @@ def test_fifo_propagation_is_the_librarys_slice_by_slice(
     reverse: bool,
     tell: bool,
 ) -> None:
-    """``tell``: the sam2 is told the slice's number; else it must know it from the bank."""
+    """``tell``: the sam2 is told the slice's number and the run; else it must know them from the bank."""
     film = smooth_film(FRAMES, SIDE, 5)
     start = FRAMES - 1 if reverse else 0
     library = Library(sam2.model, film)
@@ -273,16 +274,19 @@ def test_objects_that_come_and_go_are_remembered_as_the_library_does(
 
 
 @pytest.mark.usefixtures("unrounded")
-@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize(
+    ("last", "frames"),
+    [(9, range(10, 18)), (9, range(8, 3, -1)), (5, range(4, 3, -1))],
+    ids=["forward", "reverse", "reverse-one-between"],
+)
 def test_with_two_prompted_slices_pointers_come_from_the_past_only_as_in_the_library(
-    sam2: Sam2Backend, smooth_film: Callable[..., Tensor], reverse: bool
+    sam2: Sam2Backend, smooth_film: Callable[..., Tensor], last: int, frames: range
 ) -> None:
     film = smooth_film(18, SIDE, 6)
     library = Library(sam2.model, film)
-    theirs = {3: library.prompt(3, [CLICK]), 9: library.prompt(9, [BOX])}
-    theirs |= library.propagate(9, reverse)
-    frames = range(8, 3, -1) if reverse else range(10, 18)
-    ours = walk(sam2, film, {3: [CLICK], 9: [BOX]}, frames, BankConfig("fifo"))
+    theirs = {3: library.prompt(3, [CLICK]), last: library.prompt(last, [BOX])}
+    theirs |= library.propagate(last, frames.step < 0)
+    ours = walk(sam2, film, {3: [CLICK], last: [BOX]}, frames, BankConfig("fifo"))
     assert difference(ours, {f: s for f, s in theirs.items() if f in ours}) <= TOLERANCE
 
 
@@ -347,19 +351,24 @@ class _Recorder(Sam2Backend):
         return decoded
 
 
-@pytest.mark.usefixtures("unrounded")
-@pytest.mark.parametrize("direction", ["forward", "backward"])
-@pytest.mark.parametrize("objects", [1, 3])
-def test_the_engine_with_a_fifo_bank_is_the_librarys_propagation(
-    make: Callable[..., Sam2Backend], direction: Any, objects: int
-) -> None:
+def _engine(make: Callable[..., Sam2Backend]) -> tuple[_Recorder, ImageStack, View]:
+    """A network that notes, a stack, and the view of its slices."""
     backend = _Recorder.from_model(make(4).model)
     assert isinstance(backend, _Recorder)
     rng = np.random.default_rng(8)
     coarse = torch.from_numpy(rng.random((1, 1, 6, 6, 10), dtype=np.float32))
     array = F.interpolate(coarse, size=(FRAMES, 96, 160), mode="trilinear", align_corners=True)[0, 0].numpy()
     stack = ImageStack(array, axes="ZYX")
-    view = whole_slice((96, 160), backend.views)
+    return backend, stack, whole_slice((96, 160), backend.views)
+
+
+@pytest.mark.usefixtures("unrounded")
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("objects", [1, 3])
+def test_the_engine_with_a_fifo_bank_is_the_librarys_propagation(
+    make: Callable[..., Sam2Backend], direction: Any, objects: int
+) -> None:
+    backend, stack, view = _engine(make)
     start = 0 if direction == "forward" else FRAMES - 1
     boxes = [(20.0, 30.0, 70.0, 110.0), (5.5, 8.5, 40.5, 60.5), (50.0, 90.0, 90.0, 150.0)][:objects]
 
@@ -381,3 +390,22 @@ def test_the_engine_with_a_fifo_bank_is_the_librarys_propagation(
             differs = torch.from_numpy(found.mask) != (shown > 0)
             assert not bool((differs & (shown.abs() > 0.2)).any())
             assert found.area or theirs[result.index].score[number] <= 0
+
+
+@pytest.mark.usefixtures("unrounded")
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_between_prompts_two_slices_apart_the_engine_walks_as_the_library(
+    make: Callable[..., Sam2Backend], direction: Any
+) -> None:
+    backend, stack, view = _engine(make)
+    boxes = {3: (20.0, 30.0, 70.0, 110.0), 5: (5.5, 8.5, 40.5, 60.5)}
+    session = AnnotationSession(stack, backend=backend, memory="fifo")
+    label = session.add_object()
+    film = torch.stack([view.cut(stack.pixels(i)) for i in range(FRAMES)])
+    library = Library(backend.model, film)
+    for index, box in boxes.items():
+        session.add_box(label, index, box)
+        library.prompt(index, [ViewPrompt(*NO_POINTS, box=view.box_to_view(box))])
+    assert next(session.propagate(direction=direction, patience=None, part=False)).index == 4
+    theirs = library.propagate(3 if direction == "forward" else 5, direction == "backward")
+    assert difference({4: backend.noted[-1]}, {4: theirs[4]}) <= TOLERANCE

@@ -110,14 +110,14 @@ def plan_reading(
     reach : int
         From how many slices before pointers are read; ``max_object_pointers_in_encoder − 1``.
     run : range, optional
-        The slices that are neighbours: distances are counted in its steps.
+        The slices that are neighbours, in the order of the walk: distances are counted in its steps.
 
     Returns
     -------
     Reading
         Pointers are read where the distance of their slice is known: SAM 2 dates them by it.
     """
-    stride = 1 if run is None else run.step
+    stride = 1 if run is None else abs(run.step)
     read = [a for a in bank if a.offset is None or a.offset <= recent]
     features = tuple(a.memory.content.map_of(a.memory.feature) for a in read)
     # Code −1 is the conditioning frames', code k − 1 is that of the slice k before.
@@ -129,8 +129,8 @@ def plan_reading(
     walk = _whereabouts(bank, index)
     if walk is None:
         return Reading(features, codes, (), weights, ())
-    here, step = walk
-    step *= stride
+    # Between prompted slices their memories do not tell which way a walk goes; the run does.
+    here, step = (walk[0], walk[1] if run is None else run.step)
     prompted = {_own(a).at: _own(a) for a in bank if not a.offset}
     loose = {p.at: p for a in bank if a.offset for p in a.memory.content.pointers if p.at not in prompted}
     # Only what lies behind is read: SAM 2 was trained on pointers from the past.

@@ -226,6 +226,7 @@ class Backend(Protocol):
 
         ``ordered`` says that slices are neighbours, so that positions carry over from one to the next; ``index`` is
         the number of the slice that reads, for networks that look at its distance from the members', and ``run`` the
-        numbers of all slices that are neighbours of each other, in order, from which distances are counted.
+        numbers of all slices that are neighbours of each other, from which distances are counted, in the order of the
+        walk: backward its step is negative.
         """
         ...

@@ -337,8 +337,9 @@ class Sam2Backend:
             The slice that reads, from which pointers are dated; without it the offsets of a ``fifo`` bank tell it,
             except on the first slice after one of several prompted ones, and in other banks pointers are not read.
         run : range, optional
-            The slices that are neighbours, from which distances are counted, by default 1 from one number to the next;
-            in a stack of under 16, SAM 2 dates pointers by their distance as a share of its length.
+            The slices that are neighbours, in the order of the walk, from which distances are counted; in a stack of
+            under 16, SAM 2 dates pointers by their distance as a share of its length. Without it they are counted from
+            number to number, and the walk is taken to come from the nearest member, which may be one that lies ahead.
         """
         reach = self._reach if run is None else max(1, min(len(run), self._reach + 1) - 1)
         readings = [plan_reading(bank, index if ordered else None, self._recent, reach, run) for bank in banks]
