@@ -81,7 +81,7 @@ def measure(name: str, path: Path) -> dict[str, Any]:
     else:
         backend = Sam2Backend(model, "cpu", name)
     lap("load")
-    side = entry.input_size
+    side = backend.views.side
     view = View(0, 0, side, side, side)
     embedding = backend.encode(torch.rand(1, 3, side, side))
     lap("encode")

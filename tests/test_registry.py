@@ -79,9 +79,12 @@ def test_a_persons_own_models(folders: Path) -> None:
         ("[[model]]\nname = 'a'", "either a url or a path"),
         ("[[model]]\nname = 'a'\nurl = 'https://x.org/a.pt'\npath = 'a.pt'", "either a url or a path"),
         ("[[model]]\nname = 'A b'\npath = 'a.pt'", "small letters"),
+        ("[[model]]\nname = 'liver.pt'\npath = 'a.pt'", "does not end in .pt"),
+        ("[[model]]\nname = 'a'\npath = '~nobody-of-that-name/a.pt'", "write ~nobody-of-that-name/a.pt in full"),
         ("[[model]]\nname = 3\npath = 'a.pt'", "name must be text"),
         ("[[model]]\nname = 'a'\nurl = 'ftp://x.org/a.pt'", "https://"),
         ("[[model]]\nname = 'a'\nurl = 'https://x.org/'", "a file's name"),
+        ("[[model]]\nname = 'a'\nurl = 'https://[x.org/a.pt'", "https://"),
         ("[[model]]\nname = 'a'\nurl = 'https://x.org/..%2F..%2Fnotes.txt'", "a file's name"),
         ("[[model]]\nname = 'a'\nurl = 'https://x.org/..%5Cnotes.txt'", "a file's name"),
         ("[[model]]\nname = 'a'\nurl = 'https://x.org/a.pt%00'", "a file's name"),
@@ -106,6 +109,19 @@ def test_a_list_that_makes_no_sense_is_named(folders: Path, text: str, words: st
     assert words in message
     assert "models.toml" in message
     assert "\n" not in message
+
+
+def test_a_list_that_was_written_on_windows(folders: Path) -> None:
+    (folders / "config" / "models.toml").write_text("[[model]]\nname = 'mine'\npath = 'a.pt'\n", encoding="utf-8-sig")
+    assert registry.entry("mine").file == "a.pt"
+
+
+def test_nobodys_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="nobody's home folder is known as ~nobody-of-that-name"):
+        load_backend("~nobody-of-that-name/a.pt", "cpu")
+    monkeypatch.setenv("NAPARI_MEDSAM2_CACHE", "~nobody-of-that-name/models")
+    with pytest.raises(InputError, match="~nobody-of-that-name/models in full"):
+        load_backend("edgetam", "cpu")
 
 
 def test_an_unknown_name_is_guessed_at() -> None:

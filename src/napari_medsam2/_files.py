@@ -16,12 +16,26 @@ from napari_medsam2.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["WINDOWS", "atomic_folder", "atomic_path", "check_place", "write_bytes", "write_text"]
+__all__ = ["WINDOWS", "atomic_folder", "atomic_path", "check_place", "expanded", "write_bytes", "write_text"]
 
 WINDOWS = sys.platform == "win32"
 
 _WAITS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Seconds after which a refused rename is tried again."""
+
+
+def expanded(path: str | Path) -> Path:
+    """Put a person's home folder in the place of ``~`` or ``~name``.
+
+    Raises
+    ------
+    InputError
+        If there is nobody of that name.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"nobody's home folder is known as {Path(path).parts[0]}; write {path} in full") from error
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from napari_medsam2.backend import load_backend
 from napari_medsam2.backend.protocol import NO_POINTS, ViewPrompt
 from napari_medsam2.backend.sam2 import Sam2Backend
 from napari_medsam2.errors import InputError
@@ -200,3 +201,23 @@ def test_random_weights_depend_on_their_seed_only(small_config: Callable[..., An
 def test_a_folder_is_found_by_its_backend_after_a_move(folder: Path, tmp_path: Path) -> None:
     moved = folder.rename(tmp_path / "ein Modell")
     assert Sam2Backend.load(str(moved)).views.side == 128
+
+
+def test_an_entry_that_is_a_folder_says_its_side_and_nothing_that_would_not_be_heeded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAPARI_MEDSAM2_CONFIG", str(tmp_path))
+
+    def listed(more: str = "") -> int:
+        (tmp_path / "models.toml").write_text(f"[[model]]\nname = 'mine'\npath = '{folder.name}'\n{more}")
+        return load_backend("mine", "cpu").views.side
+
+    assert listed() == 128
+    assert listed("input_size = 160\nnetwork = 'sam2'") == 160
+    assert load_backend("mine", "cpu", side=192).views.side == 192
+    # Of other weights of the network the side is their own.
+    assert load_backend("mine", "cpu", folder.rename(tmp_path / "other")).views.side == 128
+    (tmp_path / "other").rename(folder)
+    for key, value in {"network": "edgetam", "variant": "tiny", "sha256": "0" * 64}.items():
+        with pytest.raises(InputError, match=rf"'mine' is a folder.*take {key} out of its entry"):
+            listed(f"{key} = '{value}'")

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_medsam2._files import expanded
 from napari_medsam2.backend._checkpoint_file import SUFFIXES
 from napari_medsam2.errors import InputError
 
@@ -103,7 +104,7 @@ def load_backend(
         compact = CompactBackend.load(weights, chosen)
         compact.weights = "" if weights is None else _sha256(Path(weights))
         return compact
-    one, path = _named(model), Path(model).expanduser()
+    one, path = _named(model), expanded(model)
     if one is not None and weights is None:
         from napari_medsam2.backend.download import locate
 
@@ -145,7 +146,7 @@ def _sha256(path: Path) -> str:
 
 def _named(model: str) -> ModelEntry | None:
     """The entry that is meant; None where a file or a folder is, told by its suffix or by what separates folders."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     # Not the path's parts alone: "./" is none of them.
     if path.suffix in SUFFIXES or len(path.parts) > 1 or any(mark in model for mark in ("/", os.sep)):
         return None
@@ -169,6 +170,8 @@ def _from_path(
     from napari_medsam2.backend.sam2 import Sam2Backend
 
     if path.is_dir():
+        if entry is not None and entry.path == path:
+            side = side or entry.input_size
         return Sam2Backend.load(path, device, side, name, precision, compiled)
     from napari_medsam2.backend.conversion import load_network
 

@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_medsam2._files import write_text
+from napari_medsam2._files import expanded, write_text
 from napari_medsam2._lock import HeldError, Lock
 from napari_medsam2.backend._transfer import Cancelled, transfer
 from napari_medsam2.errors import InputError
@@ -41,7 +41,7 @@ def folder() -> Path:
     """The folder in which models are kept, one folder a model; it need not exist."""
     named = os.environ.get(CACHE_VARIABLE)
     if named:
-        return Path(named).expanduser()
+        return expanded(named)
     import platformdirs
 
     return platformdirs.user_cache_path("napari-medsam2", appauthor=False) / "models"
@@ -91,7 +91,9 @@ def locate(entry: ModelEntry) -> Path:
     if entry.path is not None:
         if not path.exists():
             raise InputError(f"the model {entry.name!r} should be at {path}, but nothing is there; mend its path")
-        if entry.sha256 is not None and path.is_file():
+        if path.is_dir():
+            _judge_folder(entry)
+        elif entry.sha256 is not None:
             _verify(entry, path, entry.sha256)
         return path
     if not path.is_file():
@@ -283,6 +285,21 @@ def _verify(entry: ModelEntry, path: Path, wanted: str) -> None:
         # The pin of a first file that was damaged refuses every right one.
         pin = "" if entry.sha256 is not None else f"; if the first one was not right, delete {_pin(entry)} as well"
         raise InputError(f"{path} is damaged, or not the {known} file (its SHA-256 is another); {_again(entry)}{pin}")
+
+
+def _judge_folder(entry: ModelEntry) -> None:
+    """Refuse what an entry says of a folder and nothing looks at."""
+    said = {
+        "network": entry.network != "sam2",
+        "variant": entry.variant is not None,
+        "sha256": entry.sha256 is not None,
+    }
+    surplus = [key for key, here in said.items() if here]
+    if surplus:
+        raise InputError(
+            f"the model {entry.name!r} is a folder, with a SAM 2 network that its config.json describes; "
+            f"take {', '.join(surplus)} out of its entry, or give the path of a file"
+        )
 
 
 def _again(entry: ModelEntry) -> str:

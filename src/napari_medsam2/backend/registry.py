@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
+from napari_medsam2._files import expanded
+from napari_medsam2.backend._checkpoint_file import SUFFIXES
 from napari_medsam2.errors import InputError
 
 __all__ = ["ModelEntry", "Network", "Variant", "entries", "entry", "user_file"]
@@ -52,8 +54,8 @@ class ModelEntry:
         Of the weights.
     use : str
         What it is good for, in a few words.
-    input_size : int
-        Side in pixels of the square that it was trained to see.
+    input_size : int or None
+        Side in pixels of the square that it was trained to see; None: what a folder says of itself, else 1024.
     network : str
         ``"sam2"`` or ``"edgetam"``.
     variant : str or None
@@ -69,7 +71,7 @@ class ModelEntry:
     sha256: str | None
     licence: str
     use: str
-    input_size: int = 1024
+    input_size: int | None = 1024
     network: Network = "sam2"
     variant: Variant | None = None
     path: Path | None = None
@@ -228,7 +230,7 @@ def user_file() -> Path:
     """
     folder = os.environ.get(CONFIG_VARIABLE)
     if folder:
-        return Path(folder).expanduser() / "models.toml"
+        return expanded(folder) / "models.toml"
     import platformdirs
 
     return platformdirs.user_config_path("napari-medsam2", appauthor=False) / "models.toml"
@@ -267,7 +269,8 @@ def entry(name: str) -> ModelEntry:
 
 def _own_entries(path: Path) -> list[ModelEntry]:
     try:
-        text = path.read_text(encoding="utf-8")
+        # Editors on Windows put a mark before the text, which TOML does not know.
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
@@ -293,6 +296,16 @@ def _own_entries(path: Path) -> list[ModelEntry]:
     return found
 
 
+def _is_address(url: str) -> bool:
+    """Whether a file can be downloaded from there, as far as the words tell."""
+    try:
+        # Separators may be written as %2F or %5C: what is downloaded must lie in the model's own folder, on any system.
+        return urlsplit(url).scheme in ("http", "https") and bool(_FILE.fullmatch(_last_part(url)))
+    except ValueError:
+        # A bracket that is not closed.
+        return False
+
+
 def _parse(table: dict[str, Any], folder: Path) -> ModelEntry:
     known = {f.name for f in fields(ModelEntry)}
     unknown = sorted(set(table) - known)
@@ -305,10 +318,11 @@ def _parse(table: dict[str, Any], folder: Path) -> ModelEntry:
     name, url = table.get("name", ""), table.get("url", "")
     if not _NAME.fullmatch(name):
         raise InputError(f"name must be small letters, digits, '.', '_' and '-', not {name!r}")
+    if name.endswith(SUFFIXES):
+        raise InputError(f"{name!r} would be taken for a file; choose a name that does not end in {Path(name).suffix}")
     if bool(url) == ("path" in table):
         raise InputError(f"{name!r} needs either a url or a path")
-    # Separators may be written as %2F or %5C: what is downloaded must lie in the model's own folder, on every system.
-    if url and (urlsplit(url).scheme not in ("http", "https") or not _FILE.fullmatch(_last_part(url))):
+    if url and not _is_address(url):
         raise InputError(f"the url must begin with https:// and end with a file's name, not be {url!r}")
     sha256 = table.get("sha256", "").lower() or None
     if sha256 is not None and not _HASH.fullmatch(sha256):
@@ -316,13 +330,13 @@ def _parse(table: dict[str, Any], folder: Path) -> ModelEntry:
     for key, choices in (("network", get_args(Network)), ("variant", get_args(Variant))):
         if key in table and table[key] not in choices:
             raise InputError(f"{key} must be one of {', '.join(choices)}, not {table[key]!r}")
-    side = table.get("input_size", 1024)
-    if side not in _SIDES:
+    side = table.get("input_size")
+    if side is not None and side not in _SIDES:
         raise InputError(f"input_size must be a multiple of 32 from 128 to 2048, not {side}")
     if table.get("size", 1) < 1:
         raise InputError(f"size must be the file's bytes, not {table['size']}")
     # A relative path is one beside the list itself.
-    path = folder / Path(table["path"]).expanduser() if "path" in table else None
+    path = folder / expanded(table["path"]) if "path" in table else None
     return ModelEntry(
         name=name,
         title=table.get("title", name),
