@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.dummy import DummyBackend, stack_of_squares
 
-from napari_medsam2 import InputError
+from napari_medsam2 import AnnotationSession, InputError
 from napari_medsam2.backend.protocol import Memory
 from napari_medsam2.geometry import View
 from napari_medsam2.memory import Bank, BankConfig, admit, dissimilarity, select
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _VIEW = View(0, 0, 8, 8, 8)
 
@@ -182,3 +187,23 @@ def test_bad_settings_are_named() -> None:
         BankConfig("lifo")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at least 1"):
         BankConfig("fifo", size=0)
+    for settings, words in (
+        ({"size": 2.5}, "size of a memory bank must be a whole number, not 2.5"),
+        ({"seed": 0.5}, "seed of a memory bank must be a whole number, not 0.5"),
+        ({"seed": -1}, "seed of a memory bank must be 0 or more, not -1"),
+        ({"threshold": math.nan}, "threshold of a memory bank must be a finite number, not nan"),
+        ({"threshold": "0.6"}, "threshold of a memory bank must be a finite number, not '0.6'"),
+        ({"tolerance": math.inf}, "tolerance of a memory bank must be a finite number, not inf"),
+    ):
+        with pytest.raises(InputError, match=words):
+            BankConfig("released", **settings)
+
+
+def test_numpys_numbers_can_be_set_and_saved(tmp_path: Path) -> None:
+    config = BankConfig("released", np.int64(3), np.float32(0.5), seed=np.uint8(7))  # type: ignore[arg-type]
+    assert config == BankConfig("released", 3, 0.5, seed=7)
+    AnnotationSession.create(
+        tmp_path / "s", stack_of_squares(), backend=DummyBackend(), embed=True, memory=config
+    ).close()
+    with AnnotationSession.open(tmp_path / "s", backend=DummyBackend()) as session:
+        assert session.bank == config

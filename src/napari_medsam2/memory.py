@@ -6,7 +6,9 @@ The equations, and where each is from, are in ``docs/memory-bank.md``.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -43,7 +45,12 @@ class BankConfig:
     draws : bool
         Whether ``self-sorting`` resamples at random, as the paper has it, instead of weighting.
     seed : int
-        Of the random draws.
+        Of the random draws; 0 or more.
+
+    Raises
+    ------
+    InputError
+        If a setting is none of these.
     """
 
     policy: Policy = "self-sorting"
@@ -56,8 +63,21 @@ class BankConfig:
     def __post_init__(self) -> None:
         if self.policy not in get_args(Policy):
             raise InputError(f"unknown memory policy {self.policy!r}; choose one of {', '.join(get_args(Policy))}")
+        # Numbers become Python's own: numpy's cannot be written into a session.
+        for name in ("seed",) if self.size is None else ("seed", "size"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise InputError(f"the {name} of a memory bank must be a whole number, not {value!r}")
+            object.__setattr__(self, name, int(value))
+        for name in ("threshold", "tolerance"):
+            value = getattr(self, name)
+            if not isinstance(value, Real) or not math.isfinite(value):
+                raise InputError(f"the {name} of a memory bank must be a finite number, not {value!r}")
+            object.__setattr__(self, name, float(value))
         if self.size is not None and self.size < 1:
             raise InputError(f"a memory bank needs room for at least 1 memory, not {self.size}")
+        if self.seed < 0:
+            raise InputError(f"the seed of a memory bank must be 0 or more, not {self.seed}")
 
     @property
     def capacity(self) -> int:
