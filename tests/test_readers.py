@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import struct
 import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,6 +176,86 @@ def test_imagej_tiff_without_a_unit_has_no_spacing(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "ij.tif", VOLUME, imagej=True, metadata={"axes": "ZYX"}, resolution=(72, 72))
     stack = ImageStack.open(tmp_path / "ij.tif")
     assert (stack.axes, stack.spacing) == ("ZYX", None)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "resolution", "expected"),
+    [
+        ({"unit": "um", "spacing": -1.5}, (5, 4, None), {"z": 1.5, "y": 0.25, "x": 0.2, "unit": "um"}),
+        ({"unit": "um"}, (50000, 40000, "CENTIMETER"), {"y": 0.25, "x": 0.2, "unit": "um"}),
+        ({"unit": "cm", "spacing": 0.1}, (50, 40, "CENTIMETER"), {"z": 0.1, "y": 0.025, "x": 0.02, "unit": "cm"}),
+        # ImageJ knows only the one spelling there.
+        ({"unit": "micron"}, (5, 4, "CENTIMETER"), {"y": 0.25, "x": 0.2, "unit": "um"}),
+        (
+            {"unit": "nm", "yunit": "um", "zunit": "um", "spacing": 1.5},
+            (1 / 200, 4, None),
+            {"z": 1500, "y": 250, "x": 200, "unit": "nm"},
+        ),
+    ],
+)
+def test_imagej_tiff_has_the_pixel_size_that_imagej_shows(
+    tmp_path: Path, metadata: dict[str, Any], resolution: tuple[float, float, Any], expected: dict[str, Any]
+) -> None:
+    x, y, unit = resolution
+    metadata = {"axes": "ZYX", **metadata}
+    tifffile.imwrite(
+        tmp_path / "ij.tif", VOLUME, imagej=True, resolution=(x, y), resolutionunit=unit, metadata=metadata
+    )
+    assert ImageStack.open(tmp_path / "ij.tif").spacing == pytest.approx(expected)
+
+
+def micro_manager(path: Path, data: NDArray[Any], xml: str) -> None:
+    """A stack as Micro-Manager writes it: OME-XML and ImageJ's text, pixels per centimetre, a map of the pages."""
+    count, height, width = data.shape
+    imagej = f"ImageJ=1.51s\nimages={count}\nslices={count}\nunit=um\nspacing=-0.5\n\0".encode()
+    summary = json.dumps({"MicroManagerVersion": "2.0.0", "Prefix": path.stem, "Slices": count, "Frames": 1}).encode()
+    summary += b" " * (len(summary) % 2)
+    out = bytearray(b"II*\0" + struct.pack("<I", 40 + len(summary)) + bytes(32) + summary)
+    places: list[int] = []
+    link = 0
+    for plane in data:
+        texts = [text for text in (xml.encode() + b"\0", imagej) if len(text) > 1] if not places else []
+        places.append(len(out))
+        pixels = len(out) + 2 + 12 * (13 + len(texts)) + 4
+        after = pixels + plane.nbytes + 16 + 4
+        tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1)]
+        tags += [(270, 2, len(t), after + sum(map(len, texts[:i]))) for i, t in enumerate(texts)]
+        tags += [(273, 4, 1, pixels), (277, 3, 1, 1), (278, 3, 1, height), (279, 4, 1, plane.nbytes)]
+        tags += [(282, 5, 1, after - 20), (283, 5, 1, after - 12), (296, 3, 1, 3), (51123, 2, 4, after - 4)]
+        if link:
+            struct.pack_into("<I", out, link, len(out))
+        out += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+        link = len(out)
+        # A pixel of 0.125 µm.
+        out += bytes(4) + plane.astype("<u2").tobytes() + struct.pack("<4I", 80000, 1, 80000, 1) + b"{} \0"
+        out += b"".join(texts)
+        out += bytes(len(out) % 2)
+    struct.pack_into("<8I", out, 8, 54773648, len(out), 0, 0, 0, 0, 2355492, len(summary))
+    out += struct.pack("<II", 3453623, count)
+    out += b"".join(struct.pack("<5I", 0, i, 0, 0, place) for i, place in enumerate(places))
+    path.write_bytes(out)
+
+
+OME = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{}</OME>'
+OME_PIXELS = (
+    '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="20" SizeY="24" SizeZ="7" '
+    'SizeC="1" SizeT="1" PhysicalSizeX="0.125" PhysicalSizeY="0.125" PhysicalSizeZ="0.5"><TiffData/></Pixels></Image>'
+)
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [OME.format(OME_PIXELS), OME.format('<BinaryOnly MetadataFile="first.ome.tif" UUID="urn:uuid:0"/>'), ""],
+    ids=["first position", "other positions", "without OME"],
+)
+def test_micro_manager_files_have_their_pixel_size(tmp_path: Path, xml: str) -> None:
+    micro_manager(tmp_path / "cells_MMStack_Pos0.ome.tif", VOLUME, xml)
+    with tifffile.TiffFile(tmp_path / "cells_MMStack_Pos0.ome.tif") as tif:
+        assert tif.series[0].kind == "mmstack"
+    stack = ImageStack.open(tmp_path / "cells_MMStack_Pos0.ome.tif")
+    assert stack.axes == "ZYX"
+    assert stack.spacing == {"z": 0.5, "y": 0.125, "x": 0.125, "unit": "um"}
+    same(stack, VOLUME)
 
 
 @pytest.mark.parametrize("dialect", ["imagej", "ome"])

@@ -31,6 +31,7 @@ _PLAIN = frozenset({"shaped", "generic", "uniform"})
 _CHANNELS = 7
 # TIFF's photometric interpretations of colour.
 _RGB, _YCBCR = 2, 6
+_RESOLUTION_UNIT, _CENTIMETRE = 296, 3
 
 
 def open_tiff(path: Path) -> ImageFile:
@@ -273,17 +274,18 @@ def _reopened(tif: Any) -> Iterator[None]:
 
 
 def _spacing(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> dict[str, float | str] | None:
-    if series.kind == "ome" and tif.ome_metadata:
-        return _ome_spacing(tif.ome_metadata)
-    if series.kind == "imagej" and tif.imagej_metadata:
+    # Micro-Manager's files are of both dialects.
+    if series.kind in {"ome", "mmstack"} and tif.ome_metadata:
+        pixels = ElementTree.fromstring(tif.ome_metadata).find("{*}Image/{*}Pixels")  # noqa: S314
+        # Without pixels it points to the file of the first position.
+        if pixels is not None:
+            return _ome_spacing(pixels)
+    if series.kind in {"imagej", "mmstack"} and tif.imagej_metadata:
         return _imagej_spacing(tif.imagej_metadata, series.keyframe)
     return None
 
 
-def _ome_spacing(xml: str) -> dict[str, float | str] | None:
-    pixels = ElementTree.fromstring(xml).find("{*}Image/{*}Pixels")  # noqa: S314
-    if pixels is None:
-        return None
+def _ome_spacing(pixels: ElementTree.Element) -> dict[str, float | str] | None:
     sizes = {axis.lower(): _number(pixels.get(f"PhysicalSize{axis}")) for axis in "ZYX"}
     # The OME schema's default unit.
     return make_spacing(sizes, {axis: pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm") for axis in sizes})
@@ -294,11 +296,15 @@ def _imagej_spacing(metadata: dict[str, Any], page: Any) -> dict[str, float | st
     if unit in {"", "pixel", "pixels"}:
         # Without a unit the resolution is a default for printing.
         return None
-    tags = {axis: page.tags.get(f"{axis.upper()}Resolution") for axis in ("y", "x")}
-    sizes = {
-        axis: tag.value[1] / tag.value[0] if tag is not None and tag.value[0] else None for axis, tag in tags.items()
-    }
-    return make_spacing({"z": _number(metadata.get("spacing")), **sizes}, unit)
+    # As ImageJ reads it: in this spelling the resolution is one per centimetre, where the tag says so.
+    scale = 1e4 if unit == "um" and page.tags.valueof(_RESOLUTION_UNIT) == _CENTIMETRE else 1.0
+    tags = {axis: page.tags.valueof(f"{axis.upper()}Resolution") for axis in ("y", "x")}
+    sizes = {axis: scale * tag[1] / tag[0] if tag and tag[0] else None for axis, tag in tags.items()}
+    depth = _number(metadata.get("spacing"))
+    if depth is not None:
+        # Negative where the focus went down.
+        sizes["z"] = abs(depth)
+    return make_spacing(sizes, {"x": unit, **{axis: str(metadata.get(f"{axis}unit") or unit) for axis in "yz"}})
 
 
 def _number(text: Any) -> float | None:
