@@ -20,6 +20,7 @@ from PIL import Image
 
 from napari_medsam2 import ImageStack, InputError
 from napari_medsam2.reading.readers import distinct_names
+from napari_medsam2.reading.slabs import Slabs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,12 +119,90 @@ def test_tiff_with_its_axes_said(tmp_path: Path) -> None:
     same(stack, data.transpose(0, 2, 3, 4, 1))
 
 
-def test_tiff_whose_blocks_span_slices(tmp_path: Path) -> None:
-    data = RNG.integers(0, 99, (32, 48, 64)).astype("uint16")
+@pytest.mark.parametrize("lead", [(), (2,)])
+def test_tiff_whose_blocks_span_slices(tmp_path: Path, lead: tuple[int, ...]) -> None:
+    data = RNG.integers(0, 99, (*lead, 32, 48, 64)).astype("uint16")
     tifffile.imwrite(tmp_path / "v.tif", data, volumetric=True, tile=(16, 16, 16), compression="zlib")
     stack = ImageStack.open(tmp_path / "v.tif")
     assert stack.shape == data.shape
-    np.testing.assert_array_equal(stack.raw(17), data[17])
+    np.testing.assert_array_equal(stack.raw(17), data.reshape(-1, 48, 64)[17])
+    same(stack, data)
+
+
+def shards(path: Path, data: NDArray[Any]) -> None:
+    zarr.create_array(path, data=data, chunks=(16, 16, 32), shards=(32, 48, 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("v.tif", lambda path, data: tifffile.imwrite(path, data, volumetric=True, tile=(16, 16, 16), compression=8)),
+        ("v.zarr", lambda path, data: zarr.create_array(path, data=data, chunks=(16, 16, 32))),
+        ("shards.zarr", shards),
+    ],
+)
+def test_slices_that_were_decoded_together_are_decoded_once(
+    tmp_path: Path, name: str, write: Callable[[Path, NDArray[Any]], Any]
+) -> None:
+    """The pixels are overwritten after one slice was read: its neighbours in the blocks are known, others are gone."""
+    data = RNG.integers(1, 99, (32, 48, 64)).astype("uint16")
+    write(tmp_path / name, data)
+    stack = ImageStack.open(tmp_path / name)
+    stack.raw(5)[:] = 0
+    for file in [tmp_path / name] if name == "v.tif" else (tmp_path / name / "c").rglob("*"):
+        if file.is_file():
+            file.write_bytes(bytes(file.stat().st_size))
+    np.testing.assert_array_equal([stack.raw(i) for i in range(16)], data[:16])
+    with pytest.raises(InputError, match="cannot read slice 16"):
+        stack.raw(16)
+
+
+class Counted:
+    """An array that knows how many slices were read at once."""
+
+    def __init__(self, data: NDArray[Any]) -> None:
+        self.data, self.shape, self.dtype = data, data.shape, data.dtype
+        self.reads: list[int] = []
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        part: NDArray[Any] = self.data[key]
+        self.reads.append(part.size // (self.shape[-1] * self.shape[-2]))
+        return part.copy()
+
+
+def test_the_memory_for_slices_that_were_decoded_together_is_bounded() -> None:
+    data = RNG.integers(0, 99, (2, 60, 64, 64)).astype("uint16")
+    plane = 64 * 64 * 2
+
+    def walk(blocks: tuple[int, ...], planes: int) -> list[int]:
+        source = Counted(data)
+        tracemalloc.start()
+        try:
+            stack = ImageStack(Slabs(source, blocks, planes * plane), axes="TZYX")
+            for i in range(len(stack)):
+                assert (stack.raw(i) == data[divmod(i, 60)]).all()
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < (planes + 6) * plane
+        return source.reads
+
+    assert walk((1, 32, 16, 16), 100) == [32, 28, 32, 28]
+    assert walk((1, 32, 16, 16), 20) == [10, 10, 10, 2, 10, 10, 8] * 2
+    assert walk((2, 32, 16, 16), 300) == [64, 56]
+    # Where a slice is as large as what may be kept, and where blocks span no slices, nothing is.
+    assert walk((2, 32, 16, 16), 1) == walk((1, 1, 64, 64), 100) == [1] * 120
+
+
+def test_threads_decode_what_they_share_once() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    source = Counted(VOLUME)
+    stack = ImageStack(Slabs(source, (7, 8, 8)), axes="ZYX")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(stack.raw, [*range(7)] * 20))
+    np.testing.assert_array_equal(found, np.concatenate([VOLUME] * 20))
+    assert source.reads == [7]
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint32", "float16", "float64"])
@@ -792,7 +871,8 @@ def test_reads_from_many_threads_agree(tmp_path: Path) -> None:
 
     write_nifti(tmp_path / "a.nii.gz", VOLUME)
     tifffile.imwrite(tmp_path / "a.tif", VOLUME, compression="zlib")
-    for path in (tmp_path / "a.nii.gz", tmp_path / "a.tif"):
+    zarr.create_array(tmp_path / "a.zarr", data=VOLUME, chunks=(3, 16, 16))
+    for path in (tmp_path / "a.nii.gz", tmp_path / "a.tif", tmp_path / "a.zarr"):
         stack = ImageStack.open(path)
         numbers = RNG.integers(0, 7, 200).tolist()
         with ThreadPoolExecutor(8) as pool:

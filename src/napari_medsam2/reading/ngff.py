@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from napari_medsam2.errors import InputError
 from napari_medsam2.reading.axes import guess_axes, make_spacing
 from napari_medsam2.reading.imagefile import ImageFile
+from napari_medsam2.reading.slabs import Slabs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,7 +101,8 @@ def _bare(array: zarr.Array[Any], path: Path) -> ImageFile:
 
 
 def _source(array: zarr.Array[Any]) -> Source:
-    return cast("Source", array)
+    # What is decoded of a shard are the chunks in it.
+    return Slabs(cast("Source", array), array.chunks)
 
 
 def _multiscale(group: zarr.Group, multiscales: Sequence[Mapping[str, Any]], path: Path) -> ImageFile:

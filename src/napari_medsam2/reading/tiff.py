@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 from napari_medsam2.errors import InputError
 from napari_medsam2.reading.axes import guess_axes, make_spacing
 from napari_medsam2.reading.imagefile import ImageFile
+from napari_medsam2.reading.slabs import Slabs
 from napari_medsam2.reading.sources import Key, MappedArray, Rearranged, Source, full_key
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _names_channels(series: tifffile.TiffPageSeries) -> bool:
 
 def _pixels(
     path: Path, tif: tifffile.TiffFile, chosen: Sequence[tifffile.TiffPageSeries], shape: tuple[int, ...]
-) -> MappedArray | _PagedArray | _VolumeArray:
+) -> Source:
     first = chosen[0]
     keyframe = first.keyframe
     if len(chosen) == 1 and keyframe.compression == 1 and first.dataoffset is not None:
@@ -189,9 +190,15 @@ def _pixels(
             f"{path.name} has pages of shape {page_shape} in an image of shape {shape}, which this program cannot "
             f"read in parts; save it again as a plain TIFF or OME-TIFF"
         )
-    if len(chosen) == 1 and len(first.pages) == 1 and keyframe.imagedepth > 1:
-        return _VolumeArray(path, shape, first.dtype)
-    return _PagedArray(path, chosen, shape, first.dtype, len(page_shape))
+    if len(chosen) > 1 or keyframe.imagedepth == 1:
+        return _PagedArray(path, chosen, shape, first.dtype, len(page_shape))
+    blocks = [1] * len(shape)
+    depth = keyframe.axes.index("Z") - len(page_shape)
+    if len(first.pages) == 1:
+        blocks[depth] = keyframe.tiledepth
+        return Slabs(_VolumeArray(path, shape, first.dtype), blocks)
+    blocks[depth] = keyframe.imagedepth
+    return Slabs(_PagedArray(path, chosen, shape, first.dtype, len(page_shape)), blocks)
 
 
 class _PagedArray:
