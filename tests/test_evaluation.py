@@ -112,6 +112,15 @@ def test_copying_through_is_the_dice_of_copies(tmp_path: Path, balls: Balls) -> 
     assert copy_through(case, targets) == pytest.approx(expected)
 
 
+def test_labels_with_a_palette_are_its_places(tmp_path: Path, balls: Balls) -> None:
+    folder = _write_case(tmp_path / "balls", balls.image, balls.labels)
+    colormap = np.random.default_rng(0).integers(0, 65536, (3, 256), np.uint16)
+    places = balls.labels.astype(np.uint8)
+    tifffile.imwrite(folder / "labels.tif", places, photometric="palette", colormap=colormap)
+    reference = load_case(folder).reference
+    np.testing.assert_array_equal([reference.raw(i) for i in range(len(reference))], places)
+
+
 def test_targets_are_objects_on_their_largest_slice(tmp_path: Path, balls: Balls) -> None:
     labels = balls.labels.copy()
     labels[3, :5, :5] = 9

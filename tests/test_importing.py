@@ -179,11 +179,13 @@ def _grey_png(path: Path, values: np.ndarray, bits: int) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
 
 
-@pytest.mark.parametrize("form", ["palette", "palette of 4 bits", "palette in BMP", "2 bits", "4 bits"])
+@pytest.mark.parametrize(
+    "form", ["palette", "palette of 4 bits", "palette in BMP", "palette in TIFF", "2 bits", "4 bits"]
+)
 def test_pictures_with_a_palette_or_few_bits_hold_the_numbers_that_are_stored(tmp_path: Path, form: str) -> None:
     most = {"2 bits": 4, "4 bits": 16, "palette of 4 bits": 16}.get(form, 256)
     values = np.random.default_rng(1).integers(0, most, (20, 23)).astype(np.uint8)
-    suffix = "bmp" if "BMP" in form else "png"
+    suffix = {"BMP": "bmp", "TIFF": "tif"}.get(form.split()[-1], "png")
     (tmp_path / "many").mkdir()
     for path in (tmp_path / f"a.{suffix}", tmp_path / "many" / f"1.{suffix}", tmp_path / "many" / f"2.{suffix}"):
         own = (most - 1) - values if path.stem == "2" else values
@@ -199,6 +201,17 @@ def test_pictures_with_a_palette_or_few_bits_hold_the_numbers_that_are_stored(tm
     many = open_labels(tmp_path / "many", ImageStack(np.zeros((2, 20, 23), np.uint8), "ZYX"))
     np.testing.assert_array_equal(many.slice_labels(0), values)
     np.testing.assert_array_equal(many.slice_labels(1), (most - 1) - values)
+
+
+def test_tiff_stacks_with_palettes_hold_the_numbers_that_are_stored(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).integers(0, 200, (3, 20, 23)).astype(np.uint8)
+    pages = [Image.fromarray(plane) for plane in values]
+    for number, page in enumerate(pages):
+        page.putpalette(bytes((number + 50 * channel + place) % 256 for place in range(256) for channel in range(3)))
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    assert ImageStack.open(tmp_path / "a.tif").axes == "ZYXC"
+    labels = open_labels(tmp_path / "a.tif", ImageStack(np.zeros((3, 20, 23), np.uint8), "ZYX"))
+    np.testing.assert_array_equal([labels.slice_labels(i) for i in range(3)], values)
 
 
 def test_nifti_labels_on_another_grid_are_refused(tmp_path: Path, backend: Backend) -> None:

@@ -205,6 +205,100 @@ def test_threads_decode_what_they_share_once() -> None:
     assert source.reads == [7]
 
 
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize("extra", ["unassalpha", "assocalpha", "unspecified"])
+def test_tiff_of_grey_with_opacity_is_grey(tmp_path: Path, deep: bool, planes: bool, extra: str) -> None:
+    data = VOLUME[: 3 if deep else 1]
+    both = np.stack([data, np.full_like(data, 65535)], axis=1 if planes else -1)
+    config: Any = "separate" if planes else "contig"
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for page in both:
+            writer.write(page, planarconfig=config, extrasamples=[extra], photometric="minisblack", metadata=None)
+    stack = ImageStack.open(tmp_path / "a.tif")
+    if extra == "unspecified":
+        # A channel of which the file says nothing may be a stain.
+        assert stack.raw(0).shape == (24, 20, 2)
+        return
+    assert stack.axes == ("ZYX" if deep else "YX")
+    same(stack, data)
+
+
+def test_tiff_of_grey_with_opacity_is_read_as_the_png(tmp_path: Path) -> None:
+    picture = Image.merge("LA", [Image.fromarray(COLOUR[0, ..., c].copy()) for c in (0, 1)])
+    for suffix in ("tif", "png"):
+        picture.save(tmp_path / f"a.{suffix}")
+        same(ImageStack.open(tmp_path / f"a.{suffix}"), COLOUR[0, ..., 0])
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_tiff_of_printing_inks_has_the_colours_that_pillow_gives(tmp_path: Path, compression: str | None) -> None:
+    # Every pair of an ink and black.
+    grid = np.stack(np.meshgrid(np.arange(256), np.arange(256)), axis=-1).astype("uint8")
+    inks = grid[..., [0, 0, 0, 1]]
+    inks[..., 1] //= 2
+    inks[..., 2] = 255 - inks[..., 2]
+    pages = [Image.fromarray(page, mode="CMYK") for page in (inks, inks[::-1].copy())]
+    options: Any = {"compression": compression} if compression else {}
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:], **options)
+    stack = ImageStack.open(tmp_path / "a.tif")
+    assert (stack.axes, stack.window) == ("ZYXC", (0.0, 255.0))
+    same(stack, np.stack([np.asarray(page.convert("RGB")) for page in pages]))
+
+
+def test_tiff_of_printing_inks_of_16_bits_and_in_planes(tmp_path: Path) -> None:
+    inks = RNG.integers(0, 256, (24, 20, 4)).astype("uint8")
+    expected = np.asarray(Image.fromarray(inks, mode="CMYK").convert("RGB"))
+    planes = inks.transpose(2, 0, 1)
+    tifffile.imwrite(tmp_path / "p.tif", planes, photometric="separated", planarconfig="separate", metadata=None)
+    same(ImageStack.open(tmp_path / "p.tif"), expected)
+    tifffile.imwrite(tmp_path / "d.tif", inks.astype("uint16") * 257, photometric="separated")
+    deep = ImageStack.open(tmp_path / "d.tif").raw(0)
+    assert deep.dtype == np.uint16
+    np.testing.assert_allclose(deep / 257, expected, atol=0.51)
+    # Other inks are channels, whatever their number.
+    tags: Any = [(332, "H", 1, 2, True)]
+    tifffile.imwrite(tmp_path / "o.tif", inks, photometric="separated", extratags=tags)
+    same(ImageStack.open(tmp_path / "o.tif"), inks)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_tiff_with_palettes_has_their_colours(tmp_path: Path, compression: str | None) -> None:
+    pages = [Image.fromarray(page).quantize(colours) for page, colours in zip(COLOUR, (8, 30, 200), strict=True)]
+    options: Any = {"compression": compression} if compression else {}
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:], **options)
+    stack = ImageStack.open(tmp_path / "a.tif")
+    assert (stack.axes, stack.window) == ("ZYXC", (0.0, 255.0))
+    same(stack, np.stack([np.asarray(page.convert("RGB")) for page in pages]))
+    (tmp_path / "many").mkdir()
+    for i, page in enumerate(pages):
+        page.save(tmp_path / "many" / f"{i}.tif", **options)
+    assert ImageStack.open(tmp_path / "many" / "0.tif").axes == "YXC"
+    same(ImageStack.open(tmp_path / "many"), np.stack([np.asarray(page.convert("RGB")) for page in pages]))
+
+
+def test_tiff_with_a_palette_of_greys_is_grey(tmp_path: Path) -> None:
+    places = RNG.integers(0, 256, (5, 24, 20)).astype("uint8")
+    greys = RNG.permutation(256).astype("uint16")
+    # The second is what programs write that take the map for one of bytes.
+    for factor in (257, 1):
+        colormap = np.stack([greys * np.uint16(factor)] * 3)
+        tifffile.imwrite(tmp_path / "a.tif", places, photometric="palette", colormap=colormap)
+        same(ImageStack.open(tmp_path / "a.tif"), greys.astype("uint8")[places])
+    # Many planes in one page have one map.
+    tifffile.imwrite(tmp_path / "b.tif", places, photometric="palette", colormap=colormap, truncate=True)
+    same(ImageStack.open(tmp_path / "b.tif"), greys.astype("uint8")[places])
+
+
+def test_colours_in_which_imagej_shows_grey_values_are_not_applied(tmp_path: Path) -> None:
+    data = RNG.integers(0, 256, (5, 24, 20)).astype("uint8")
+    green = np.zeros((3, 256), "uint16")
+    green[1] = np.arange(256) * 257
+    metadata = {"axes": "ZYX"}
+    tifffile.imwrite(tmp_path / "a.tif", data, imagej=True, photometric="palette", colormap=green, metadata=metadata)
+    same(ImageStack.open(tmp_path / "a.tif"), data)
+
+
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint32", "float16", "float64"])
 def test_tiff_types(tmp_path: Path, dtype: str) -> None:
     data = RNG.integers(0, 2, (2, 24, 20)).astype(dtype)

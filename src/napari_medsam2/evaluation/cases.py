@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medsam2.errors import InputError
+from napari_medsam2.importing._indices import open_indices
 from napari_medsam2.stack import ImageStack
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def load_case(folder: str | Path, window: tuple[float, float] | None = None) -> 
     image = ImageStack.open(folder / "image.tif", axes=axes, window=chosen)
     # Labels have no channels.
     plain = None if axes is None else axes.upper().replace("C", "")
-    reference = ImageStack.open(folder / "labels.tif", axes=plain)
+    reference = open_indices(folder / "labels.tif", axes=plain)
     _check_fit(name, image, reference)
     if chosen is None and _is_ct(image, meta):
         image = ImageStack.open(folder / "image.tif", axes=axes, window=SOFT_TISSUE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,9 +10,42 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-__all__ = ["read_indices"]
+    from napari_medsam2.stack import ImageStack
+
+__all__ = ["open_indices", "read_indices"]
 
 _PALETTED = (".png", ".bmp")
+
+
+def open_indices(path: Path, axes: str | None = None) -> ImageStack:
+    """Open labels as `ImageStack.open` does, but of a TIFF with a palette the stored numbers instead of its colours.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    from napari_medsam2.stack import ImageStack
+
+    stored = _stored(path, axes)
+    return ImageStack.open(path, axes=axes) if stored is None else stored
+
+
+def _stored(path: Path, axes: str | None = None) -> ImageStack | None:
+    """Return the numbers in a TIFF with a palette; None for all others."""
+    from napari_medsam2.reading.axes import check_letters
+    from napari_medsam2.reading.colours import PaletteArray
+    from napari_medsam2.reading.naming import rename_axes
+    from napari_medsam2.reading.readers import open_image, short_name
+    from napari_medsam2.stack import ImageStack
+
+    image = open_image(path) if path.is_file() else None
+    if image is None or not isinstance(image.data, PaletteArray):
+        return None
+    image = replace(image, data=image.data.stored, axes=image.axes.removesuffix("C"))
+    if axes is not None:
+        image = rename_axes(image, check_letters(axes))
+    return ImageStack(image.data, image.axes, name=short_name(path))
 
 
 def read_indices(path: Path) -> np.ndarray | None:
@@ -34,7 +68,8 @@ def read_indices(path: Path) -> np.ndarray | None:
     from napari_medsam2.reading.readers import reason
 
     if not path.name.lower().endswith(_PALETTED):
-        return None
+        numbers = _stored(path)
+        return None if numbers is None else numbers.raw(0)
     try:
         with path.open("rb") as stream:
             head = stream.read(26)

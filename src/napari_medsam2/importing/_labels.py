@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medsam2.errors import InputError
-from napari_medsam2.importing._indices import read_indices
+from napari_medsam2.importing._indices import open_indices, read_indices
 from napari_medsam2.importing._names import known_objects
 from napari_medsam2.reading.axes import leading
 from napari_medsam2.reading.readers import find_images
-from napari_medsam2.stack import ImageStack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from napari_medsam2.export import ObjectEntry
+    from napari_medsam2.stack import ImageStack
 
 __all__ = ["LabelFile", "check_labels", "open_labels"]
 
@@ -92,7 +92,7 @@ def open_labels(path: str | Path, stack: ImageStack) -> LabelFile:
 
         return open_rois(place, stack)
     place = _label_group(place)
-    labels = ImageStack.open(place)
+    labels = open_indices(place)
     files = find_images(place) or [place]
     _check_grid(labels, stack)
     order = _order(labels, stack)

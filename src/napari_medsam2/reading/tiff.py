@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.reading.axes import guess_axes, make_spacing
+from napari_medsam2.reading.colours import InkArray, PaletteArray
 from napari_medsam2.reading.imagefile import ImageFile
 from napari_medsam2.reading.slabs import Slabs
 from napari_medsam2.reading.sources import Key, MappedArray, Rearranged, Source, full_key
@@ -31,7 +32,10 @@ _PLAIN = frozenset({"shaped", "generic", "uniform"})
 # ImageJ itself shows no more.
 _CHANNELS = 7
 # TIFF's photometric interpretations of colour.
-_RGB, _YCBCR = 2, 6
+_RGB, _PALETTE, _SEPARATED, _YCBCR = 2, 3, 5, 6
+_INK_SET, _CMYK = 332, 1
+# Opacity as TIFF's extra sample, premultiplied or not; 0 is a channel of which nothing is said.
+_OPACITY = ((1,), (2,))
 _RESOLUTION_UNIT, _CENTIMETRE = 296, 3
 
 
@@ -73,12 +77,7 @@ def open_tiff(path: Path) -> ImageFile:
         if len(chosen) > 1:
             shape = (len(chosen), *shape)
             axes = "Z" + axes
-        data: Source = _pixels(path, tif, chosen, shape)
-        colours = axes.find("C")
-        if 0 <= colours < len(axes) - 1 and "S" in first.axes and first.keyframe.photometric in (_RGB, _YCBCR):
-            # Colours in planes of their own are still colours, which the axes say by C at their end.
-            data = Rearranged(data, (*(i for i in range(len(axes)) if i != colours), colours))
-            axes = axes.replace("C", "") + "C"
+        data, axes = _shown(_pixels(path, tif, chosen, shape), axes, chosen)
         return ImageFile(data=data, axes=axes, spacing=_spacing(tif, first))
 
 
@@ -170,6 +169,39 @@ def _names_channels(series: tifffile.TiffPageSeries) -> bool:
         return series.kind not in {"ome", "imagej"}
     channels = ElementTree.fromstring(xml).findall("{*}Image/{*}Pixels/{*}Channel")  # noqa: S314
     return any(channel.get("Name") or channel.get("Fluor") for channel in channels)
+
+
+def _shown(data: Source, axes: str, chosen: Sequence[tifffile.TiffPageSeries]) -> tuple[Source, str]:
+    """Turn samples to grey or to red, green and blue where the file says that they are something else."""
+    first = chosen[0]
+    page = first.keyframe
+    samples = first.axes.find("S") + len(axes) - len(first.axes)
+    if "S" in first.axes and axes[samples] == "C":
+        others = tuple(i for i in range(len(axes)) if i != samples)
+        kept = axes.replace("C", "")
+        if page.samplesperpixel == 2 and page.extrasamples[-1:] in _OPACITY:
+            data, axes = Rearranged(data, others), kept
+        elif page.photometric in (_RGB, _YCBCR) or _is_cmyk(page):
+            if samples < len(axes) - 1:
+                # Colours in planes of their own are still colours, which the axes say by C at their end.
+                data, axes = Rearranged(data, (*others, samples)), kept + "C"
+            if _is_cmyk(page):
+                data = InkArray(data)
+    # In the dialects of microscopes and of ImageJ a colour map says how grey values are shown.
+    if page.photometric == _PALETTE and first.kind in _PLAIN and axes.endswith("YX") and page.colormap is not None:
+        pages: Any = [series.pages[0] for series in chosen] if len(chosen) > 1 else first.pages
+        data = PaletteArray(data, [one.aspage().colormap for one in pages])
+        axes += "C" * (len(data.shape) - len(axes))
+    return data, axes
+
+
+def _is_cmyk(page: Any) -> bool:
+    return (
+        page.photometric == _SEPARATED
+        and page.samplesperpixel - len(page.extrasamples) == 4
+        and page.tags.valueof(_INK_SET, _CMYK) == _CMYK
+        and page.dtype in ("uint8", "uint16")
+    )
 
 
 def _pixels(
