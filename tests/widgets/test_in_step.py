@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 from tests.widgets import driving
 from tests.widgets.docking import begin, docked, fast_model, hear, settle
@@ -15,6 +16,8 @@ from tests.widgets.driving import click, drag, key, wait_until
 
 from napari_medsam2.propagation import run
 from napari_medsam2.results import ObjectResult
+from napari_medsam2.state import ObjectInfo
+from napari_medsam2.widgets.object_model import Column
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -245,6 +248,52 @@ def test_another_image_has_choices_of_its_own(dock: MedSam2Dock) -> None:
     viewer.layers.remove(other)
     assert section.axes.currentText() == "ZYX"
     assert section.channel.currentText() == "Grey values"
+
+
+# -- the table of objects ----------------------------------------------------------------------------------------------
+
+
+def many_objects(dock: MedSam2Dock, count: int) -> Any:
+    """Annotate, and give each of some objects a mask of one pixel."""
+    annotation = begin(dock)
+    mask = np.zeros((72, 96), bool)
+    results = []
+    for label in range(1, count + 1):
+        mask[:] = False
+        mask[label // 96, label % 96] = True
+        results.append(ObjectResult.from_mask(label, 4, mask))
+    annotation.session.edit("import", results, objects=[ObjectInfo(i, f"a {i}") for i in range(1, count + 1)])
+    dock.board.flush()
+    return annotation
+
+
+def choose(dock: MedSam2Dock, row: int, keys: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier) -> None:
+    """Click on a name in the table, and let everything follow."""
+    view = dock.objects.table.view
+    place = view.visualRect(view.model().index(row, Column.NAME)).center()
+    QTest.mouseClick(view.viewport(), Qt.MouseButton.LeftButton, keys, place)
+    dock.board.flush()
+
+
+def test_what_is_taken_out_of_the_selection_stays_out_of_it(dock: MedSam2Dock) -> None:
+    annotation = many_objects(dock, 5)
+    table = dock.objects.table
+    choose(dock, 0)
+    choose(dock, 3, Qt.KeyboardModifier.ShiftModifier)
+    assert sorted(table.selection) == [1, 2, 3, 4]
+    choose(dock, 2, Qt.KeyboardModifier.ControlModifier)
+    assert sorted(table.selection) == [1, 2, 4]
+    choose(dock, 4, Qt.KeyboardModifier.ControlModifier)
+    assert sorted(table.selection) == [1, 2, 4, 5]
+    table.buttons["delete"].click()
+    dock.board.flush()
+    assert list(annotation.session.objects) == [3]
+    assert list(table.selection) == [3]
+    annotation.undo()
+    annotation.select(2)
+    assert list(table.selection) == [2], "one that was chosen elsewhere is the only one"
+    annotation.select(3)
+    assert list(table.selection) == [3]
 
 
 # -- layers ------------------------------------------------------------------------------------------------------------

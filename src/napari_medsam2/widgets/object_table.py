@@ -91,6 +91,7 @@ class ObjectTable(QWidget):
         self._model = ObjectModel(self)
         self._view = _View(self)
         self._quiet = False
+        self._chosen: int | None = None
         self._buttons = {
             "add": IconButton("add", _TIPS["add"], "New"),
             "pick": IconButton("pick", _TIPS["pick"], "Pick", checked_name="pick"),
@@ -144,9 +145,12 @@ class ObjectTable(QWidget):
             if self._view.editing:
                 # A change of the current row would end it.
                 return
-            if current is not None and current not in kept:
+            kept = tuple(label for label in kept if self._model.row_of(label) is not None)
+            # What a person takes out of the selection becomes the current object, and is to stay out.
+            if current is not None and current not in kept and (current != self._chosen or not kept):
                 kept = (current,)
-            self._select([label for label in kept if self._model.row_of(label) is not None], current)
+            self._chosen = current
+            self._select(kept, current)
         finally:
             self._quiet = False
         self._follow_selection()
@@ -210,7 +214,8 @@ class ObjectTable(QWidget):
     def _on_current(self) -> None:
         row = self._view.currentIndex().row()
         if not self._quiet and 0 <= row < len(self._model.rows):
-            self.selected.emit(self._model.rows[row].label)
+            self._chosen = self._model.rows[row].label
+            self.selected.emit(self._chosen)
 
     def _follow_selection(self) -> None:
         count = len(self.selection)
