@@ -304,7 +304,7 @@ class Monkey:
         elif what == 2:
             table.recolored.emit(label, self.pick(["#ff0000", "#00ff7f", None]))
         elif what == 3:
-            table.visibility.emit(label, bool(self.rng.random() < 0.5))
+            table.visibility.emit((label,), bool(self.rng.random() < 0.5))
         elif what == 4:
             table.locked.emit(label, bool(self.rng.random() < 0.4))
         elif what == 5:

@@ -296,6 +296,33 @@ def test_what_is_taken_out_of_the_selection_stays_out_of_it(dock: MedSam2Dock) -
     assert list(table.selection) == [3]
 
 
+def test_many_objects_are_hidden_and_deleted_at_once(dock: MedSam2Dock) -> None:
+    annotation = many_objects(dock, 60)
+    table, session, layer = dock.objects.table, annotation.session, annotation.masks.layer
+    labels, before = list(session.objects), session.slice_labels(4)
+    tables: list[None] = []
+    layer.events.colormap.connect(lambda _: tables.append(None))
+    table.view.selectAll()
+    dock.board.flush()
+    for alpha in (0, 1):
+        QTest.keyClick(table.view, Qt.Key.Key_Space)
+        dock.board.flush()
+        assert {float(color[-1]) for color in layer.colormap.map(np.array(labels))} == {alpha}
+    assert len(tables) == 2, "napari draws everything anew with each table of colours"
+    told: list[None] = []
+    session.events.objects_changed.connect(lambda: told.append(None))
+    QTest.keyClick(table.view, Qt.Key.Key_Delete)
+    assert not session.objects
+    assert not session.slice_labels(4).any()
+    assert len(told) == 1
+    assert session.history[-1].name == "delete objects"
+    annotation.undo()
+    assert list(session.objects) == labels
+    np.testing.assert_array_equal(session.slice_labels(4), before)
+    annotation.redo()
+    assert not session.objects
+
+
 # -- layers ------------------------------------------------------------------------------------------------------------
 
 
@@ -357,7 +384,10 @@ def test_after_finishing_the_image_has_no_keys_left(dock: MedSam2Dock, notes: li
 @pytest.mark.parametrize("how", ["visible", "lock"])
 def test_a_new_object_is_neither_hidden_nor_locked_because_its_number_was(dock: MedSam2Dock, how: str) -> None:
     annotation = begun_with_two(dock)
-    getattr(annotation, how)(2, how == "lock")
+    if how == "visible":
+        annotation.visible((2,), False)
+    else:
+        annotation.lock(2, True)
     annotation.session.remove_object(2)
     assert annotation.new_object("another") == 2
     assert not annotation.masks.hidden(2)

@@ -226,7 +226,7 @@ def test_a_session_with_large_labels_opens_and_goes_on(dock: MedSam2Dock, tmp_pa
         return [float(value) for value in drawn[top + 4, left + 4]]
 
     assert (seen(1), seen(2)) == ([1, 0, 0, 1], [0, 0, 1, 1])
-    annotation.visible(70_000, False)
+    annotation.visible((70_000,), False)
     assert seen(1)[3] == 0
     annotation.select(2**31 - 1)
     annotation.new_object()

@@ -20,7 +20,7 @@ from napari_medsam2.widgets.running import Progress, Reach, Running
 from napari_medsam2.widgets.tools import Tools
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy as np
     from napari.components import ViewerModel
@@ -177,9 +177,9 @@ class Annotation:
         if label:
             self.select(label)
 
-    def visible(self, label: int, visible: bool) -> None:
-        """Show an object or not."""
-        self.masks.hide(label, not visible)
+    def visible(self, labels: Iterable[int], visible: bool) -> None:
+        """Show objects or not."""
+        self.masks.hide(labels, not visible)
         self.events.objects.emit()
 
     def lock(self, label: int, locked: bool) -> None:

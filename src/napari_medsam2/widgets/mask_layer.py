@@ -14,7 +14,7 @@ from napari_medsam2.widgets.painting import masks_painted
 from napari_medsam2.widgets.shown_labels import ShownLabels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from napari.components import ViewerModel
     from napari.layers import Labels
@@ -133,9 +133,9 @@ class MaskLayer:
         info = self._session.objects.get(label)
         return info.color if info is not None and info.color else hex_of(colour_of(label))
 
-    def hide(self, label: int, hidden: bool) -> None:
-        """Show an object or not."""
-        (self._hidden.add if hidden else self._hidden.discard)(label)
+    def hide(self, labels: Iterable[int], hidden: bool) -> None:
+        """Show objects or not; all at once, since each new table of colours takes napari a while."""
+        (self._hidden.update if hidden else self._hidden.difference_update)(labels)
         self.color()
 
     def hidden(self, label: int) -> bool:

@@ -41,7 +41,7 @@ class ObjectModel(QAbstractTableModel):
     """Rows of the table; what a person changes is announced, not kept: the next rows say what came of it."""
 
     renamed = Signal(int, str)
-    visibility = Signal(int, bool)
+    visibility = Signal(tuple, bool)
     locked = Signal(int, bool)
 
     def __init__(self, parent: QWidget) -> None:
@@ -137,7 +137,7 @@ class ObjectModel(QAbstractTableModel):
         """Announce that an object is to be shown, hidden, locked or unlocked."""
         one = self.rows[row]
         if column == Column.VISIBLE:
-            self.visibility.emit(one.label, not one.visible)
+            self.visibility.emit((one.label,), not one.visible)
         elif column == Column.LOCKED:
             self.locked.emit(one.label, not one.locked)
 

@@ -71,7 +71,8 @@ class ObjectTable(QWidget):
     renamed = Signal(int, str)
     recolored = Signal(int, object)
     """A label and ``"#rrggbb"``, or None for the viewer's own choice."""
-    visibility = Signal(int, bool)
+    visibility = Signal(tuple, bool)
+    """Labels, and whether they are to be shown."""
     locked = Signal(int, bool)
     added = Signal()
     picking = Signal(bool)
@@ -282,8 +283,7 @@ class ObjectTable(QWidget):
             self.edit_name(labels[0])
         elif key == Qt.Key.Key_Space:
             shown = not all(self._model.rows[self._model.row_of(label) or 0].visible for label in labels)
-            for label in labels:
-                self.visibility.emit(label, shown)
+            self.visibility.emit(labels, shown)
 
 
 class _View(QTableView):

@@ -111,9 +111,8 @@ class Operations:
 
     def delete(self, labels: Sequence[int]) -> None:
         """Remove objects with all that is theirs."""
-        with self._session.step("delete objects" if len(labels) > 1 else f"delete object {labels[0]}"):
-            for label in labels:
-                self._session.remove_object(label)
+        name = "delete objects" if len(labels) > 1 else f"delete object {labels[0]}"
+        self._session.edit(name, removed_objects=labels)
 
     def take_over(self, labels: LabelFile, use: Use, index: int, top: int) -> None:
         """Take over masks that were made elsewhere.

@@ -37,7 +37,7 @@ class ObjectsSection(Section):
         table.selected.connect(lambda label: self._do(lambda a: a.select(label)))
         table.renamed.connect(lambda label, name: self._do(lambda a: a.session.rename_object(label, name)))
         table.recolored.connect(lambda label, color: self._do(lambda a: a.session.recolor_object(label, color)))
-        table.visibility.connect(lambda label, on: self._do(lambda a: a.visible(label, on)))
+        table.visibility.connect(lambda labels, on: self._do(lambda a: a.visible(labels, on)))
         table.locked.connect(lambda label, on: self._do(lambda a: a.lock(label, on)))
         table.merge.connect(lambda labels: self._do(lambda a: a.operations.merge(labels)))
         table.split.connect(lambda label, how: self._do(lambda a: a.operations.split(label, how)))
