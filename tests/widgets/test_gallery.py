@@ -36,15 +36,38 @@ def _gallery(qtbot: QtBot, count: int, width: int = 320, height: int = 420) -> t
     return gallery, wanted
 
 
-def test_a_click_and_enter_go_there(qtbot: QtBot) -> None:
+def test_a_click_the_arrows_and_enter_go_there(qtbot: QtBot) -> None:
     gallery, _ = _gallery(qtbot, 51)
     jumped: list[int] = []
     gallery.jumped.connect(jumped.append)
     QTest.mouseClick(gallery.viewport(), _LEFT, _NONE, gallery.place(3))
     assert jumped == [3]
     QTest.keyClick(gallery, Qt.Key.Key_Right)
-    QTest.keyClick(gallery, Qt.Key.Key_Return)
     assert jumped == [3, 4]
+    QTest.keyClick(gallery, Qt.Key.Key_Down)
+    across = [gallery.place(i).y() for i in range(12)].count(gallery.place(0).y())
+    assert jumped == [3, 4, 4 + across]
+    QTest.keyClick(gallery, Qt.Key.Key_End)
+    QTest.keyClick(gallery, Qt.Key.Key_Right)
+    assert jumped == [3, 4, 4 + across, 50], "there is nothing behind the last"
+    QTest.keyClick(gallery, Qt.Key.Key_Home)
+    gallery.set_current(7)
+    QTest.keyClick(gallery, Qt.Key.Key_Return)
+    assert jumped[-2:] == [0, 7]
+
+
+def test_what_is_typed_picks_out_no_picture(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery, _ = _gallery(qtbot, 12)
+    gallery.set_current(3)
+    jumped: list[int] = []
+    gallery.jumped.connect(jumped.append)
+    handed_on: list[str] = []
+    monkeypatch.setattr(gallery.window(), "keyPressEvent", lambda event: handed_on.append(event.text()))
+    QTest.keyClicks(gallery, "a5 ")
+    gallery.keyboardSearch("a")
+    assert gallery.currentIndex().row() == 3
+    assert handed_on == ["a", "5", " "]
+    assert not jumped
 
 
 def test_only_what_is_seen_is_asked_for_and_only_once(qtbot: QtBot) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QLineEdit
 from tests.widgets import driving
 from tests.widgets.docking import begin, docked, fast_model, hear, settle
 from tests.widgets.driving import click, drag, key, wait_until
@@ -321,6 +321,36 @@ def test_many_objects_are_hidden_and_deleted_at_once(dock: MedSam2Dock) -> None:
     np.testing.assert_array_equal(session.slice_labels(4), before)
     annotation.redo()
     assert not session.objects
+
+
+def test_shortcuts_hold_while_the_table_has_the_focus(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    say(dock, 1)
+    # A search for what is typed would find these.
+    for label, name in enumerate(("gland", "artery"), 2):
+        annotation.session.add_object(name)
+        annotation.select(label)
+        say(dock, label)
+    choose(dock, 0)
+    view = dock.objects.table.view
+    QTest.keyClick(view, Qt.Key.Key_G)
+    settle(annotation)
+    assert len(annotation.session.results.indices(1)) == 10
+    assert annotation.label == 1
+    QTest.keyClick(view, Qt.Key.Key_A)
+    assert annotation.session.marks == {(1, 4): "accepted"}
+    choose(dock, 0)
+    view.keyboardSearch("a")
+    assert annotation.label == 1
+    QTest.keyClick(view, Qt.Key.Key_Down)
+    assert annotation.label == 2
+    dock.objects.table.edit_name(2)
+    editor = view.findChild(QLineEdit)
+    assert editor is not None
+    QTest.keyClicks(editor, "bag")
+    QTest.keyClick(editor, Qt.Key.Key_Return)
+    wait_until(lambda: annotation.session.objects[2].name == "bag")
+    assert annotation.tools.tool == "prompt"
 
 
 # -- layers ------------------------------------------------------------------------------------------------------------

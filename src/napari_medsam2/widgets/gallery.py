@@ -9,13 +9,14 @@ from qtpy.QtGui import QPainter, QPen, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QFrame, QListView, QStyle, QStyledItemDelegate
 
 from napari_medsam2.widgets.icons import draw
+from napari_medsam2.widgets.keys import is_shortcut
 from napari_medsam2.widgets.theme import mix, ramp_color, shades, to_pixmap
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     import numpy as np
-    from qtpy.QtGui import QResizeEvent
+    from qtpy.QtGui import QKeyEvent, QResizeEvent
     from qtpy.QtWidgets import QStyleOptionViewItem, QWidget
 
     from napari_medsam2.widgets.rows.gallery import Tile
@@ -155,6 +156,19 @@ class Gallery(QListView):
         least = self._delegate.side + 2 * _PAD
         columns = max(width // least, 1)
         self.setGridSize(QSize(max(width // columns, least), self._delegate.height(self)))
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Go where the arrows lead, and leave what is typed to the viewer."""
+        if is_shortcut(event):
+            event.ignore()
+            return
+        before = self.currentIndex()
+        super().keyPressEvent(event)
+        if self.currentIndex() != before:
+            self._on_click(self.currentIndex())
+
+    def keyboardSearch(self, search: str) -> None:
+        """Pick out no other picture by what an input method writes."""
 
     def _in_sight(self) -> set[int]:
         high, across = self.gridSize().height(), max(self.viewport().width() // self.gridSize().width(), 1)

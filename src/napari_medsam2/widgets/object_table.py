@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_medsam2.widgets.keys import is_shortcut
 from napari_medsam2.widgets.object_model import Column, NameDelegate, ObjectModel
 from napari_medsam2.widgets.theme import IconButton, shades
 
@@ -378,9 +379,14 @@ class _View(QTableView):
             super().mouseDoubleClickEvent(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Hand on the keys that are the table's own."""
+        """Hand on the keys that are the table's own, and leave those that are typed to the viewer."""
         if event.key() in (Qt.Key.Key_Delete, Qt.Key.Key_F2, Qt.Key.Key_Space):
             self.pressed_key.emit(event.key())
             event.accept()
+        elif is_shortcut(event):
+            event.ignore()
         else:
             super().keyPressEvent(event)
+
+    def keyboardSearch(self, search: str) -> None:
+        """Choose no other object by what an input method writes."""
