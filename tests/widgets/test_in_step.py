@@ -353,6 +353,16 @@ def test_shortcuts_hold_while_the_table_has_the_focus(dock: MedSam2Dock) -> None
     assert annotation.tools.tool == "prompt"
 
 
+def test_an_object_that_is_nowhere_is_shown_nowhere(dock: MedSam2Dock) -> None:
+    annotation = many_objects(dock, 1)
+    empty = annotation.session.add_object()
+    annotation.show(7)
+    for label, index in ((empty, 7), (1, 4)):
+        dock.objects.table.jumped.emit(label)
+        assert annotation.label == label
+        assert annotation.index == index
+
+
 # -- layers ------------------------------------------------------------------------------------------------------------
 
 

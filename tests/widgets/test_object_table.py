@@ -195,6 +195,19 @@ def test_the_menu_offers_what_fits_the_selection(qtbot: QtBot) -> None:
     assert not bare["Fill holes"].isEnabled()
 
 
+def test_empty_objects_in_the_selection_are_passed_over(qtbot: QtBot) -> None:
+    table = _table(qtbot)
+    table.show_rows([_row(1, slices=0), _row(2), _row(3)], 1)
+    table.view.selectAll()
+    heard = _heard(table)
+    mixed = _actions(table.menu())
+    for key, text in OPERATIONS.items():
+        mixed[text].trigger()
+        assert heard.pop() == ("operation", (2, 3), key)
+    table.show_rows([_row(label, slices=0) for label in (1, 2, 3)], 1)
+    assert not any(_actions(table.menu())[text].isEnabled() for text in OPERATIONS.values())
+
+
 def test_buttons_are_enabled_where_they_do_something(qtbot: QtBot) -> None:
     table = _table(qtbot)
     heard = _heard(table)

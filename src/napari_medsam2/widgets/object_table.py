@@ -84,7 +84,7 @@ class ObjectTable(QWidget):
     """A label and a key of `SPLITS`."""
     delete = Signal(tuple)
     operation = Signal(tuple, str)
-    """Labels and a key of `OPERATIONS`."""
+    """Labels of objects that have masks, and a key of `OPERATIONS`."""
     jumped = Signal(int)
     """A double click on an object's number of slices: show it where it is seen best."""
 
@@ -235,8 +235,9 @@ class ObjectTable(QWidget):
     def menu(self) -> QMenu:
         """Make the menu of what can be done with the selected objects."""
         menu, labels = QMenu(self), self.selection
-        first = labels[0]
-        row = self._model.rows[self._model.row_of(first) or 0]
+        rows = [self._model.rows[self._model.row_of(label) or 0] for label in labels]
+        first, row = labels[0], rows[0]
+        seen = tuple(one.label for one in rows if one.slices)
 
         def add(where: QMenu, text: str, do: Callable[[], object], enabled: bool = True) -> None:
             action = where.addAction(text)
@@ -255,7 +256,7 @@ class ObjectTable(QWidget):
         for key, text in SPLITS.items():
             add(parts, text, lambda key=key: self.split.emit(first, key))  # type: ignore[misc]
         for key, text in OPERATIONS.items():
-            add(menu, text, lambda key=key: self.operation.emit(labels, key), row.slices > 0)  # type: ignore[misc]
+            add(menu, text, lambda key=key: self.operation.emit(seen, key), bool(seen))  # type: ignore[misc]
         menu.addSeparator()
         add(menu, "Delete" if one else f"Delete {len(labels)} objects", lambda: self.delete.emit(labels))
         return menu

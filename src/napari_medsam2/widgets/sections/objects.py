@@ -99,7 +99,9 @@ class ObjectsSection(Section):
         ledger = self._board.ledger
         if ledger is not None and label in annotation.session.objects:
             annotation.select(label)
-            annotation.show(int(np.argmax(ledger.areas(label))))
+            areas = ledger.areas(label)
+            if (areas > 0).any():
+                annotation.show(int(np.argmax(areas)))
 
     def _pick(self, on: bool) -> None:
         """Let the next click in the image choose the object under it."""
