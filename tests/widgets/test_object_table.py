@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("napari")
+from napari.qt import get_stylesheet
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QLineEdit, QMenu
@@ -259,6 +260,19 @@ def test_names_have_room_in_a_narrow_dock(qtbot: QtBot, width: int) -> None:
     view = table.view
     assert view.visualRect(view.model().index(0, Column.NAME)).width() >= 95
     assert view.horizontalHeader().length() <= view.viewport().width()
+
+
+def test_rows_grow_and_shrink_with_napari_s_font(qtbot: QtBot) -> None:
+    table = _table(qtbot, 8)
+    view, heights = table.view, []
+    for size in (9, 14, 18, 9):
+        table.window().setStyleSheet(get_stylesheet("dark") + f"QWidget {{ font-size: {size}pt }}")
+        QApplication.processEvents()
+        heights.append(view.rowHeight(0))
+        assert heights[-1] >= view.fontMetrics().height() + 4, "letters are not cut off"
+        assert view.rowHeight(7) == heights[-1]
+    assert heights[0] == heights[3]
+    assert heights[0] < heights[1] < heights[2]
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

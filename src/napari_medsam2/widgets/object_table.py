@@ -115,7 +115,7 @@ class ObjectTable(QWidget):
         layout.addWidget(self._view)
         layout.addLayout(bar)
         self._view.setModel(self._model)
-        self._view.lay_out_columns()
+        self._view.lay_out()
         self._connect()
         self._follow_selection()
 
@@ -311,7 +311,6 @@ class _View(QTableView):
         rows = self.verticalHeader()
         rows.setVisible(False)
         rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
-        rows.setDefaultSectionSize(max(24, self.fontMetrics().height() + 8))
         self.horizontalHeader().setHighlightSections(False)
         self.horizontalHeader().setMinimumSectionSize(20)
         # Its own wish, 192 pixels whatever is in it, would push what lies below out of a small window.
@@ -323,11 +322,12 @@ class _View(QTableView):
         """Whether a name is being typed."""
         return self.state() == QAbstractItemView.State.EditingState
 
-    def lay_out_columns(self) -> None:
-        """Give the name what room is left."""
-        if not self.horizontalHeader().count():
-            return
+    def lay_out(self) -> None:
+        """Make the rows as high as the font asks, and give the name what width is left."""
         header, metrics = self.horizontalHeader(), self.fontMetrics()
+        self.verticalHeader().setDefaultSectionSize(max(24, metrics.height() + 8))
+        if not header.count():
+            return
         fixed = {
             Column.VISIBLE: 23,
             Column.LOCKED: 23,
@@ -355,7 +355,7 @@ class _View(QTableView):
         """Lay out anew in another font."""
         super().changeEvent(event)
         if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
-            self.lay_out_columns()
+            self.lay_out()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Leave the number of slices out where names would have no room."""
