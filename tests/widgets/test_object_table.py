@@ -271,6 +271,7 @@ def test_rows_grow_and_shrink_with_napari_s_font(qtbot: QtBot) -> None:
         heights.append(view.rowHeight(0))
         assert heights[-1] >= view.fontMetrics().height() + 4, "letters are not cut off"
         assert view.rowHeight(7) == heights[-1]
+        assert view.minimumHeight() == 4 * heights[-1], "three rows and the heading have room in any window"
     assert heights[0] == heights[3]
     assert heights[0] < heights[1] < heights[2]
 

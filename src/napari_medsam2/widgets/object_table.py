@@ -315,7 +315,6 @@ class _View(QTableView):
         self.horizontalHeader().setMinimumSectionSize(20)
         # Its own wish, 192 pixels whatever is in it, would push what lies below out of a small window.
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
-        self.setMinimumHeight(24 * 4)
 
     @property
     def editing(self) -> bool:
@@ -325,7 +324,9 @@ class _View(QTableView):
     def lay_out(self) -> None:
         """Make the rows as high as the font asks, and give the name what width is left."""
         header, metrics = self.horizontalHeader(), self.fontMetrics()
-        self.verticalHeader().setDefaultSectionSize(max(24, metrics.height() + 8))
+        high = max(24, metrics.height() + 8)
+        self.verticalHeader().setDefaultSectionSize(high)
+        self.setMinimumHeight(4 * high)
         if not header.count():
             return
         fixed = {
