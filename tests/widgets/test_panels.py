@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QSpinBox
 from tests.widgets.docking import settle
 from tests.widgets.driving import click, key, wait_until
 from tests.widgets.test_dock import begin, dock, world
 
-from napari_medsam2.widgets.panels import BankPanel, ReviewPanel
+from napari_medsam2.widgets.panels import BankPanel, GalleryPanel, Panel, ReviewPanel
 
 if TYPE_CHECKING:
     from napari_medsam2.widgets.dock import MedSam2Dock
 
 __all__ = ["dock"]
+
+P = TypeVar("P", bound=Panel)
 
 
 def test_the_bank_shows_what_a_propagated_slice_read(dock: MedSam2Dock) -> None:
@@ -30,3 +36,46 @@ def test_the_bank_shows_what_a_propagated_slice_read(dock: MedSam2Dock) -> None:
     wait_until(lambda: bool(bank.view.cards))
     left = len(annotation.session.review())
     wait_until(lambda: review.bar.status.startswith(f"{left} of {left} to review"))
+
+
+def in_front(dock: MedSam2Dock, kind: type[P]) -> P:
+    """A panel, its tab chosen."""
+    panel = next(panel for panel in dock._panels if isinstance(panel, kind))
+    around = panel.parentWidget()
+    assert around is not None
+    around.raise_()
+    wait_until(panel.isVisible)
+    return panel
+
+
+def test_keys_that_end_a_number_neither_accept_nor_discard_a_mask(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    click(dock.bench.viewer, world(dock, 28, 28))
+    settle(annotation)
+    bank = in_front(dock, BankPanel)
+    bank.view.set_advanced(True)
+    dock.propagate.ranged.setChecked(True)
+    before = annotation.session.slice_labels(5)
+    assert before.any()
+    keys = (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Escape, Qt.Key.Key_G, Qt.Key.Key_A, Qt.Key.Key_W)
+    for box in (dock.propagate.first, bank.view.findChildren(QSpinBox)[0], dock.propagate.direction):
+        for code in keys:
+            box.setFocus()
+            QTest.keyClick(box, code)
+            settle(annotation)
+            assert not annotation.session.marks, "nothing was accepted"
+            assert annotation.session.results.indices(1) == [5], "nothing was carried on or discarded"
+            np.testing.assert_array_equal(annotation.session.slice_labels(5), before)
+
+
+def test_enter_in_the_gallery_goes_to_an_image_and_accepts_nothing(dock: MedSam2Dock) -> None:
+    dock.image.kind.setCurrentText("Collection")
+    annotation = begin(dock)
+    click(dock.bench.viewer, world(dock, 28, 28))
+    settle(annotation)
+    gallery = in_front(dock, GalleryPanel).view
+    gallery.setFocus()
+    for code in (Qt.Key.Key_Right, Qt.Key.Key_Left, Qt.Key.Key_Return):
+        QTest.keyClick(gallery, code)
+    assert annotation.index == 5
+    assert not annotation.session.marks

@@ -19,6 +19,7 @@ from napari_medsam2.widgets.sections.image import ImageSection
 from napari_medsam2.widgets.sections.model import ModelSection
 from napari_medsam2.widgets.sections.next_step import NextStep
 from napari_medsam2.widgets.sections.objects import ObjectsSection
+from napari_medsam2.widgets.sections.parts import Docked
 from napari_medsam2.widgets.sections.prompt import PromptSection
 from napari_medsam2.widgets.sections.propagate import PropagateSection
 from napari_medsam2.widgets.sections.save import SaveSection
@@ -56,7 +57,7 @@ _PANELS: tuple[tuple[type[Panel], str, str], ...] = (
 )
 
 
-class MedSam2Dock(QWidget):
+class MedSam2Dock(Docked):
     """Medical SAM 2 in a viewer.
 
     Parameters

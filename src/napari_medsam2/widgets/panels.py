@@ -16,7 +16,7 @@ from napari_medsam2.widgets.review_strip import ReviewStrip
 from napari_medsam2.widgets.rows.bank import bank_cards
 from napari_medsam2.widgets.rows.gallery import gallery_tiles
 from napari_medsam2.widgets.rows.thumbnail import surroundings, thumbnail
-from napari_medsam2.widgets.sections.parts import MAC, row
+from napari_medsam2.widgets.sections.parts import MAC, Docked, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ _SIDE = 112
 """Pixels of a picture in the gallery and the bank."""
 
 
-class Panel(QWidget):
+class Panel(Docked):
     """Something that listens to the board and notices when it is taken out of its dock."""
 
     def __init__(self, board: Board, parent: QWidget | None = None) -> None:

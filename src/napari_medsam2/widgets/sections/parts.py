@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QAbstractSpinBox,
+    QComboBox,
     QGroupBox,
     QHBoxLayout,
     QLabel,
+    QLineEdit,
     QProgressBar,
     QPushButton,
     QSizePolicy,
@@ -22,9 +26,32 @@ from napari_medsam2.widgets.actions import ACTIONS, key_text, tooltip
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MAC", "Section", "action_button", "elided", "row", "set_progress"]
+    from qtpy.QtGui import QKeyEvent
+
+__all__ = ["MAC", "Docked", "Section", "action_button", "elided", "row", "set_progress"]
 
 MAC = sys.platform == "darwin"
+
+_ENTER = (Qt.Key.Key_Enter, Qt.Key.Key_Return)
+
+
+class Docked(QWidget):
+    """Something in a dock of napari, which hands on to the viewer what keys nobody here has taken."""
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Keep what is typed into a field, and Enter in a list, from the viewer, where they accept or discard masks.
+
+        Qt's fields and lists heed Enter and pass it on all the same.
+        """
+        focus, key = self.focusWidget(), event.key()
+        if isinstance(focus, QAbstractSpinBox | QLineEdit | QComboBox):
+            kept = bool(event.text()) or key in (*_ENTER, Qt.Key.Key_Escape)
+        else:
+            kept = isinstance(focus, QAbstractItemView) and key in _ENTER
+        if kept:
+            event.accept()
+        else:
+            super().keyPressEvent(event)
 
 
 class Section(QGroupBox):
