@@ -162,6 +162,35 @@ def test_escape_goes_back_to_what_was_accepted(dock: MedSam2Dock) -> None:
     assert len(session.prompts[1, 4].points) == 2
 
 
+def test_escape_leaves_merged_masks_alone(dock: MedSam2Dock) -> None:
+    annotation = begun_with_two(dock)
+    session = annotation.session
+    annotation.operations.merge([1, 2])
+    wait_until(lambda: 2 not in session.objects)
+    merged = session.slice_labels(4)
+    assert all(merged[tuple(map(int, middle(label)))] == 1 for label in (1, 2))
+    key(dock.bench.viewer, "Esc")
+    np.testing.assert_array_equal(session.slice_labels(4), merged)
+
+
+def test_escape_brings_nothing_back_of_a_deleted_object_of_the_same_number(dock: MedSam2Dock) -> None:
+    annotation = begin(dock)
+    session, viewer = annotation.session, dock.bench.viewer
+    say(dock, 1)
+    key(viewer, "G")
+    settle(annotation)
+    viewer.dims.set_current_step(0, 6)
+    say(dock, 1, (middle(1)[0] + 4, middle(1)[1]))
+    annotation.operations.delete([1])
+    key(viewer, "N")
+    assert annotation.label == 1
+    say(dock, 3)
+    assert session.slice_labels(6).any()
+    key(viewer, "Esc")
+    assert not session.slice_labels(6).any()
+    assert not session.results.indices(1)
+
+
 # -- choices in the dock -----------------------------------------------------------------------------------------------
 
 

@@ -87,8 +87,8 @@ class Annotation:
         name = image.name
         self.masks = MaskLayer(viewer, session, frame, f"{name} masks", self._painted)
         self.prompts = PromptLayers(viewer, session, frame, name, self._edited, self.current, trouble)
-        self.operations = Operations(session, worker, self.say, trouble)
         self.prompting = Prompting(session, self.prompts, worker, self._tell, trouble)
+        self.operations = Operations(session, worker, self.say, trouble, self.prompting.settled)
         self.reviewing = Reviewing(session, worker, lambda: (self._label, self._index), self._visit, self.say, trouble)
         self.running = Running(session, worker, self._progress, self.say, trouble)
         self.tools = Tools(
@@ -342,6 +342,7 @@ class Annotation:
         self.events.history.emit()
 
     def _objects_changed(self) -> None:
+        self.prompting.forget_removed()
         painted = int(self.masks.layer.selected_label)
         if painted in self.session.objects:
             # A stroke with a label that nobody had has made that object: the next stroke is its as well.

@@ -39,6 +39,8 @@ class Operations:
         Told what was done.
     trouble : callable
         Called with what went wrong.
+    taken : callable, optional
+        Called once masks were taken over.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class Operations:
         worker: Worker,
         say: Callable[[str], None],
         trouble: Callable[[Exception], None],
+        taken: Callable[[], None] = lambda: None,
     ) -> None:
         self._session, self._worker, self._say, self._trouble = session, worker, say, trouble
+        self._taken = taken
 
     def merge(self, labels: Sequence[int]) -> None:
         """Make the first of some objects of all of them."""
@@ -143,6 +147,7 @@ class Operations:
             if session.revision != before:
                 raise InputError("cannot import: something else was changed meanwhile; do it again")
             take_over(session, changes, use, name)
+            self._taken()
             count = len(changes.names)
             self._say(f"imported {count} object{'' if count == 1 else 's'} of {labels.name}")
 
@@ -166,6 +171,7 @@ class Operations:
                 for one in changed:
                     infos = [ObjectInfo(label, text, one.colors.get(label)) for label, text in one.names.items()]
                     session.edit(name, one.packed(), one.cleared, infos, one.removed, sources=one.sources)
+            self._taken()
             self._say(f"done: {name}")
 
         self._worker.submit(lambda: list(compute(frozen)), done, self._trouble, lane="io")

@@ -207,6 +207,11 @@ class Prompting:
         """Forget what could be discarded: something else was done since."""
         self._before.clear()
 
+    def forget_removed(self) -> None:
+        """Forget what objects had that are gone: another one may get their number."""
+        objects = self._session.objects
+        self._before = {(label, index): was for (label, index), was in self._before.items() if label in objects}
+
     def glance(
         self, label: int, index: int, point: tuple[float, float], show: Callable[[np.ndarray | None], None]
     ) -> None:

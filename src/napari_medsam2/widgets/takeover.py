@@ -192,7 +192,6 @@ def begin(annotation: Annotation, source: Labels | Path, use: Use) -> None:
     InputError
         If they do not belong to the image.
     """
-    annotation.prompting.settled()
     stack = annotation.session.stack
     labels = from_file(source, stack) if isinstance(source, Path) else from_layer(source, annotation.frame, stack)
     annotation.operations.take_over(labels, use, annotation.index, annotation.masks.top)
