@@ -87,6 +87,24 @@ def test_only_what_is_seen_is_asked_for_and_only_once(qtbot: QtBot) -> None:
     assert wanted == [1500]
 
 
+def test_what_is_out_of_sight_or_stale_is_no_longer_wanted(qtbot: QtBot) -> None:
+    gallery, wanted = _gallery(qtbot, 2000)
+    unwanted: list[int] = []
+    gallery.unwanted.connect(unwanted.append)
+    first = list(wanted)
+    gallery.set_thumbnail(0, np.zeros((8, 8, 3), np.uint8))
+    gallery.set_current(1500)
+    qtbot.waitUntil(lambda: 1500 in wanted)
+    gallery.viewport().repaint()
+    assert sorted(unwanted) == first[1:], "the first is there"
+    unwanted.clear()
+    gallery.forget_thumbnails([0, 1500])
+    assert unwanted == [1500]
+    seen = set(wanted[len(first) :]) - {1500}
+    gallery.hide()
+    assert seen <= set(unwanted)
+
+
 def test_pictures_are_shown_in_their_proportions(qtbot: QtBot) -> None:
     gallery, wanted = _gallery(qtbot, 4)
     wide, tall = np.zeros((24, 96, 3), np.uint8), np.zeros((96, 24, 3), np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -15,6 +16,8 @@ from tests.widgets.test_dock import begin, dock, world
 from napari_medsam2.widgets.panels import BankPanel, GalleryPanel, Panel, ReviewPanel
 
 if TYPE_CHECKING:
+    import pytest
+
     from napari_medsam2.widgets.dock import MedSam2Dock
 
 __all__ = ["dock"]
@@ -79,3 +82,38 @@ def test_enter_in_the_gallery_goes_to_an_image_and_accepts_nothing(dock: MedSam2
         QTest.keyClick(gallery, code)
     assert annotation.index == 5
     assert not annotation.session.marks
+
+
+def test_the_gallery_s_pictures_are_made_of_what_is_seen_as_it_is(
+    dock: MedSam2Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, drawn = threading.Event(), []
+
+    def draw(_: object, index: int, results: list[object], *__: object) -> np.ndarray:
+        gate.wait(20)
+        drawn.append(index)
+        return np.full((8, 8, 3), 255 if results else 0, np.uint8)
+
+    monkeypatch.setattr("napari_medsam2.widgets.panels._draw", draw)
+    dock.image.kind.setCurrentText("Collection")
+    annotation = begin(dock)
+    gallery = in_front(dock, GalleryPanel).view
+    gallery.setFixedHeight(130)
+    gallery.viewport().repaint()
+    gallery.scrollToBottom()
+    gallery.viewport().repaint()
+    in_front(dock, BankPanel)
+    click(dock.bench.viewer, world(dock, 28, 28))
+    settle(annotation)
+    dock.board.flush()
+    gate.set()
+    done: list[None] = []
+    dock.bench.worker.submit(lambda: None, done.append, lane="io")
+    wait_until(lambda: bool(done))
+    assert len(drawn) <= 1, "but for the one that was under way nobody sees them"
+    in_front(dock, GalleryPanel)
+    gallery.set_current(5)
+    wait_until(lambda: gallery.picture(5) is not None)
+    shown = gallery.picture(5)
+    assert shown is not None
+    assert shown.toImage().pixelColor(4, 4).lightness() == 255, "with the mask"

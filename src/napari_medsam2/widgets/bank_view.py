@@ -62,6 +62,8 @@ class BankView(QWidget):
     """A slice, and whether it is to be dropped; False takes that back."""
     wanted = Signal(int)
     """A slice whose picture is to be given to `set_thumbnail`."""
+    unwanted = Signal(int)
+    """A slice whose picture was asked for and is not shown any more, or would be stale."""
     config_changed = Signal(object)
     """The new `BankConfig`."""
 
@@ -125,6 +127,8 @@ class BankView(QWidget):
             spare.deleteLater()
         while len(self._cards) < len(cards):
             self._add_card()
+        for index in self._asked - {card.index for card in cards}:
+            self._withdraw(index)
         for widget, card in zip(self._cards, cards, strict=True):
             widget.show_card(card, self._pictures.get(card.index))
             if card.index not in self._pictures and card.index not in self._asked:
@@ -149,7 +153,7 @@ class BankView(QWidget):
         gone = set(self._pictures) | self._asked if indices is None else set(indices)
         for index in gone:
             self._pictures.pop(index, None)
-            self._asked.discard(index)
+            self._withdraw(index)
         for widget in self._cards:
             if widget.card is not None and widget.card.index in gone and widget.card.index not in self._asked:
                 self._asked.add(widget.card.index)
@@ -164,6 +168,11 @@ class BankView(QWidget):
     def cards(self) -> tuple[QWidget, ...]:
         """The cards from top to bottom."""
         return tuple(self._cards)
+
+    def _withdraw(self, index: int) -> None:
+        if index in self._asked:
+            self._asked.discard(index)
+            self.unwanted.emit(index)
 
     def _add_card(self) -> None:
         card = _Card()

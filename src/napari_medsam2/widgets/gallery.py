@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     import numpy as np
-    from qtpy.QtGui import QKeyEvent, QResizeEvent
+    from qtpy.QtGui import QHideEvent, QKeyEvent, QPaintEvent, QResizeEvent
     from qtpy.QtWidgets import QStyleOptionViewItem, QWidget
 
     from napari_medsam2.widgets.rows.gallery import Tile
@@ -55,6 +55,8 @@ class Gallery(QListView):
     """A slice that a person wants to see."""
     wanted = Signal(int)
     """A slice whose picture is to be given to `set_thumbnail`."""
+    unwanted = Signal(int)
+    """A slice whose picture was asked for and is out of sight, or would be stale."""
 
     def __init__(self, side: int = 112, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -118,7 +120,7 @@ class Gallery(QListView):
         """Drop pictures, of all slices by default, since their masks or colours changed; those seen are asked for."""
         for index in list(self._pictures) + list(self._asked) if indices is None else indices:
             self._pictures.pop(index, None)
-            self._asked.discard(index)
+            self._withdraw(index)
         self.viewport().update()
 
     @property
@@ -169,6 +171,26 @@ class Gallery(QListView):
 
     def keyboardSearch(self, search: str) -> None:
         """Pick out no other picture by what an input method writes."""
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Ask for the pictures that came into sight, and no longer for those that left it."""
+        super().paintEvent(event)
+        sight = self.viewport().rect()
+        for index in list(self._asked):
+            row = self._tiles.row_of(index)
+            if row is None or not self.visualRect(self._tiles.index(row)).intersects(sight):
+                self._withdraw(index)
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Behind another tab nothing is in sight."""
+        super().hideEvent(event)
+        for index in list(self._asked):
+            self._withdraw(index)
+
+    def _withdraw(self, index: int) -> None:
+        if index in self._asked:
+            self._asked.discard(index)
+            self.unwanted.emit(index)
 
     def _in_sight(self) -> set[int]:
         high, across = self.gridSize().height(), max(self.viewport().width() // self.gridSize().width(), 1)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_medsam2.session import AnnotationSession
     from napari_medsam2.widgets.annotation import Annotation
     from napari_medsam2.widgets.board import Board
+    from napari_medsam2.widgets.worker import Ticket
 
 __all__ = ["BankPanel", "GalleryPanel", "Panel", "ReviewPanel"]
 
@@ -158,6 +159,7 @@ class BankPanel(Panel):
         self.view.dropped.connect(lambda index, on: attempt(lambda: self._wish(index, "drop_memory" if on else "")))
         self.view.config_changed.connect(lambda config: attempt(lambda: self._configure(config)))
         self.view.wanted.connect(self._picture)
+        self._pictures = _Pictures(board, self.view)
         self._label = 0
         self.listen()
 
@@ -199,12 +201,7 @@ class BankPanel(Panel):
     def _picture(self, index: int) -> None:
         annotation = self._board.annotation
         if annotation is not None:
-            label = annotation.label
-            _ask_picture(self._board, annotation, index, (label,), partial(self._deliver, label, index))
-
-    def _deliver(self, label: int, index: int, picture: np.ndarray) -> None:
-        if label == self._label:
-            self.view.set_thumbnail(index, picture)
+            self._pictures.ask(annotation, index, (annotation.label,))
 
 
 class GalleryPanel(Panel):
@@ -224,6 +221,7 @@ class GalleryPanel(Panel):
         self.order.currentIndexChanged.connect(self._order_chosen)
         self.view.jumped.connect(lambda index: board.bench.attempt(lambda: board.bench.need().show(index)))
         self.view.wanted.connect(self._picture)
+        self._pictures = _Pictures(board, self.view)
         self.listen()
 
     def _opened(self) -> None:
@@ -252,27 +250,40 @@ class GalleryPanel(Panel):
         annotation = self._board.annotation
         if annotation is not None:
             labels = tuple(annotation.session.objects)
-            _ask_picture(self._board, annotation, index, labels, partial(self.view.set_thumbnail, index), whole=True)
+            self._pictures.ask(annotation, index, labels, whole=True)
 
 
-def _ask_picture(
-    board: Board,
-    annotation: Annotation,
-    index: int,
-    labels: tuple[int, ...],
-    deliver: Callable[[np.ndarray], None],
-    whole: bool = False,
-) -> None:
-    """Have a picture of a slice, with the outlines of objects, made in a thread."""
-    session = annotation.session
-    found = [(label, packed) for label in labels if (packed := session.results.packed(label, index)) is not None]
-    colors = [board.color_of(label) for label, _ in found]
+class _Pictures:
+    """Pictures that are made in a thread; what is not wanted any more is not made, and holds up nothing else there."""
 
-    def make() -> np.ndarray:
-        return _draw(session, index, [packed.unpack() for _, packed in found], colors, whole)
+    def __init__(self, board: Board, view: BankView | Gallery) -> None:
+        self._board, self._view = board, view
+        self._tickets: dict[int, Ticket] = {}
+        view.unwanted.connect(self._give_up)
+        view.destroyed.connect(self._close)
 
-    # Pictures that fail are left empty: the slice itself will say why when it is shown.
-    board.bench.worker.submit(make, deliver, lambda _: None, lane="io")
+    def ask(self, annotation: Annotation, index: int, labels: tuple[int, ...], whole: bool = False) -> None:
+        """Have a picture of a slice made, with the outlines of objects; ``whole``: all of the slice."""
+        session, color_of = annotation.session, self._board.color_of
+        found = [(label, packed) for label in labels if (packed := session.results.packed(label, index)) is not None]
+        colors = [color_of(label) for label, _ in found]
+
+        def make() -> np.ndarray:
+            return _draw(session, index, [packed.unpack() for _, packed in found], colors, whole)
+
+        # Pictures that fail are left empty: the slice itself will say why when it is shown.
+        deliver = partial(self._view.set_thumbnail, index)
+        self._tickets[index] = self._board.bench.worker.submit(make, deliver, lambda _: None, lane="io")
+
+    def _give_up(self, index: int) -> None:
+        # What is under way is made to the end, but of a mask that has changed: nobody gets it.
+        ticket = self._tickets.pop(index, None)
+        if ticket is not None:
+            ticket.cancel()
+
+    def _close(self) -> None:
+        for ticket in self._tickets.values():
+            ticket.cancel()
 
 
 def _draw(
