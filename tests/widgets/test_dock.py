@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtGui import QTextDocument
 from qtpy.QtWidgets import QApplication
 from tests.widgets import driving
 from tests.widgets.docking import docked, fast_model, hear, settle
@@ -237,6 +238,7 @@ def test_propagate_review_accept_and_go_on_with_keys(dock: MedSam2Dock) -> None:
     worst = annotation.session.review()
     key(viewer, "W")
     wait_until(lambda: annotation.index == worst[0].index)
+    assert dock.next_step.said.whole().endswith(f"; {len(worst)} left")
     key(viewer, "A")
     wait_until(lambda: annotation.index == worst[1].index)
     assert annotation.session.marks[1, worst[0].index] == "accepted"
@@ -254,10 +256,13 @@ def test_propagate_review_accept_and_go_on_with_keys(dock: MedSam2Dock) -> None:
     bar = next(panel for panel in dock._panels if isinstance(panel, ReviewPanel)).bar
     wait_until(lambda: bar.status.startswith("1 of"))
     assert bar.buttons["accept"].isEnabled()
+    key(viewer, "W")
+    wait_until(lambda: dock.next_step.said.whole() == "This is the last one to review")
     key(viewer, "A")
     assert annotation.session.marks[1, worst[1].index] == "accepted"
     assert annotation.session.review() == []
     wait_until(lambda: bar.status.startswith("All"))
+    assert dock.next_step.said.whole() == "Nothing is left to review"
 
 
 def test_escape_discards_what_was_prompted_since_the_last_accept(dock: MedSam2Dock) -> None:
@@ -386,6 +391,26 @@ def test_prompt_layers_that_were_deleted_come_back(dock: MedSam2Dock) -> None:
     click(viewer, world(dock, 32, 30))
     settle(annotation)
     assert len(annotation.session.prompts[1, 5].points) == 2
+
+
+def test_names_are_shown_as_they_are(dock: MedSam2Dock) -> None:
+    dock.bench.viewer.layers["cells"].name = "CD4<b>"
+    assert dock.image.layer.currentText() == "CD4<b>"
+    annotation = begin(dock)
+    click(dock.bench.viewer, world(dock, 28, 28))
+    settle(annotation)
+    annotation.session.rename_object(1, "CD4<low>")
+    dock.bench.viewer.dims.set_current_step(0, 7)
+    wait_until(lambda: "CD4" in dock.next_step.text.text())
+    document = QTextDocument()
+    document.setHtml(dock.next_step.text.text())
+    assert "CD4<low>" in document.toPlainText()
+    document.setHtml(dock.next_step.text.toolTip())
+    assert "CD4<low>" in document.toPlainText()
+    annotation.say("no image<b>s</b>")
+    assert dock.next_step.said.textFormat() == Qt.TextFormat.PlainText
+    document.setHtml(dock.next_step.said.toolTip())
+    assert document.toPlainText() == "No image<b>s</b>"
 
 
 def test_renamed_layers_work_on(dock: MedSam2Dock) -> None:

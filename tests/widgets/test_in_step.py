@@ -206,6 +206,16 @@ def test_the_propagation_key_goes_as_far_as_the_dock_says(dock: MedSam2Dock) -> 
     assert annotation.session.results.indices(2) == [4, 5, 6]
 
 
+def test_a_range_that_ends_before_it_begins_is_named_as_it_was_chosen(dock: MedSam2Dock, notes: list[str]) -> None:
+    annotation = begun_with_two(dock)
+    dock.propagate.ranged.setChecked(True)
+    dock.propagate.first.setValue(8)
+    dock.propagate.last.setValue(3)
+    key(dock.bench.viewer, "G")
+    assert notes == ["Slices 8 to 3: the first comes after the last; exchange them"]
+    assert not annotation.running.busy
+
+
 @pytest.mark.parametrize("how", ["key", "button"])
 def test_corrections_are_carried_through_waists_where_the_dock_says_so(
     dock: MedSam2Dock, how: str, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -220,6 +221,8 @@ def test_tooltips_say_what_is_there(qtbot: QtBot) -> None:
     assert "no mask yet" in strip.describe(strip.place(2, 6))
     assert "Drag" in strip.describe(QPoint(600, 4))
     assert strip.describe(QPoint(600, 108)) == ""
+    strip.show_rows([replace(rows[0], name="R&D"), rows[1]], StripAxis(30))
+    assert strip.describe(QPoint(2, strip.place(1, 4).y())) == "R&D"
 
 
 def test_painting_is_fast(qtbot: QtBot) -> None:

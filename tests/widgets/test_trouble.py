@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QComboBox
 from tests.dummy import DummyBackend
 from tests.widgets.docking import Patch, at_home, begin, fast_model, hear, open_dock, settle
 from tests.widgets.driving import click, drag, key, wait_until
@@ -88,6 +88,24 @@ def prompt(dock: MedSam2Dock, y: float = AT[0], x: float = AT[1]) -> Annotation:
 
 def reopened(folder: Path) -> AnnotationSession:
     return AnnotationSession.open(folder, backend=DummyBackend(side=24))
+
+
+def test_a_device_that_is_refused_is_not_shown_as_chosen(desks: Desks, notes: list[str]) -> None:
+    dock = desks.open()
+    annotation = prompt(dock)
+    dock._models()
+    assert dock._dialog is not None
+    box = dock._dialog.table.findChildren(QComboBox)[0]
+    wait_until(lambda: box.count() > 0)
+    dock._dialog.table.show_devices({"auto": "Choose by itself", "cpu": "CPU"}, "auto")
+    key(dock.bench.viewer, "G")
+    box.setCurrentIndex(1)
+    assert len(notes) == 1
+    assert box.currentData() == dock.bench.device == "auto"
+    settle(annotation)
+    box.setCurrentIndex(1)
+    assert box.currentData() == dock.bench.device == "cpu"
+    assert len(notes) == 1
 
 
 # -- several viewers and docks -----------------------------------------------------------------------------------------

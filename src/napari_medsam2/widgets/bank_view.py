@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medsam2.widgets.bank_settings import BankSettings
+from napari_medsam2.widgets.rows.words import literal
 from napari_medsam2.widgets.theme import IconButton, mix, ramp_color, shades, to_pixmap
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ class _Card(QFrame):
             lines.append(f"Confidence {card.confidence:.2f}")
         if card.weight is not None:
             lines.append(f"Weight {card.weight:.2f} of the heaviest")
-        self.setToolTip("\n".join([*lines, "Click to go there"]))
+        self.setToolTip(literal("\n".join([*lines, "Click to go there"])))
         self.setAccessibleName(", ".join(lines))
         self.update()
 

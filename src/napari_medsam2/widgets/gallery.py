@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QAbstractItemView, QFrame, QListView, QStyle, QStyled
 
 from napari_medsam2.widgets.icons import draw
 from napari_medsam2.widgets.keys import is_shortcut
+from napari_medsam2.widgets.rows.words import literal
 from napari_medsam2.widgets.theme import mix, ramp_color, shades, to_pixmap
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ class _Model(QAbstractListModel):
             if tile.confidence is not None:
                 what = "1 object" if tile.objects == 1 else f"{tile.objects} objects"
                 lines.append(f"{what}, lowest confidence {tile.confidence:.2f}")
-            return "\n".join(lines)
+            return literal("\n".join(lines))
         return None
 
 

@@ -104,8 +104,14 @@ class ModelTable(QWidget):
         self._device.clear()
         for key, text in devices.items():
             self._device.addItem(text, key)
-        self._device.setCurrentIndex(self._device.findData(chosen))
         self._device.setEnabled(len(devices) > 1)
+        self._device.blockSignals(False)
+        self.show_device(chosen)
+
+    def show_device(self, chosen: str) -> None:
+        """Show which device is used; emits nothing."""
+        self._device.blockSignals(True)
+        self._device.setCurrentIndex(self._device.findData(chosen))
         self._device.blockSignals(False)
 
     def button(self, key: str) -> QPushButton:

@@ -62,7 +62,7 @@ class ModelsDialog(QDialog):
         self.table.get.connect(lambda key: attempt(lambda: self._get(key)))
         self.table.cancel.connect(self._cancel)
         self.table.use.connect(lambda key: attempt(lambda: bench.use_model(key)))
-        self.table.device_changed.connect(lambda device: attempt(lambda: bench.use_model(bench.model, device)))
+        self.table.device_changed.connect(self._use_device)
         self._timer = QTimer(self)
         self._timer.setInterval(200)
         self._timer.timeout.connect(self.refresh)
@@ -101,6 +101,12 @@ class ModelsDialog(QDialog):
             row = ModelRow(entry.name, entry.title, entry.size, entry.licence, use, state, progress, note)
             rows.append(_with_use(row, self._bench.model))
         self.table.show_rows(rows)
+        self.table.show_device(self._bench.device)
+
+    def _use_device(self, device: str) -> None:
+        self._bench.attempt(lambda: self._bench.use_model(self._bench.model, device))
+        # It may have been refused.
+        self.table.show_device(self._bench.device)
 
     def _show_devices(self, devices: dict[str, str]) -> None:
         self.table.show_devices(devices, self._bench.device)

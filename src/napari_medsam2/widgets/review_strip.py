@@ -11,6 +11,7 @@ from qtpy.QtGui import QHelpEvent, QKeyEvent, QMouseEvent, QPainter
 from qtpy.QtWidgets import QAbstractScrollArea, QSizePolicy, QToolTip
 
 from napari_medsam2.widgets.rows.strip import Mark, StripAxis, names_of
+from napari_medsam2.widgets.rows.words import literal
 from napari_medsam2.widgets.rows.zoom import Zoom
 from napari_medsam2.widgets.strip_painter import Scene, StripPainter
 
@@ -336,7 +337,7 @@ class ReviewStrip(QAbstractScrollArea):
             return ""
         row = scene.rows[number]
         if found is None:
-            return html.escape(row.name)
+            return literal(row.name)
         label, index = found
         lines = [f"<b>{html.escape(row.name)}</b>, {html.escape(scene.axis.title(index))}"]
         value = float(row.confidence[index])

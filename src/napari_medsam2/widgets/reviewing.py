@@ -79,11 +79,11 @@ class Reviewing:
 
     def _go_on(self, items: list[ReviewItem]) -> None:
         here = self._here()
-        left = [item for item in items if (item.label, item.index) != here and item.label in self._session.objects]
-        if not left:
-            self._say("nothing is left to review")
+        left = [item for item in items if item.label in self._session.objects]
+        item = next((item for item in left if (item.label, item.index) != here), None)
+        if item is None:
+            self._say("this is the last one to review" if left else "nothing is left to review")
             return
-        item = left[0]
         self._been.append(here)
         self._visit(item.label, item.index, item.drift, f"; {len(left)} left")
 

@@ -111,6 +111,11 @@ class Running:
             If there is nothing to start from, or a propagation is under way.
         """
         self._check()
+        first, stop = reach.start, reach.stop
+        if first is not None and stop is not None and first >= stop:
+            # To a person the last one is included.
+            noun = self._session.noun
+            raise InputError(f"{noun}s {first} to {stop - 1}: the first comes after the last; exchange them")
         self._start(
             self._session.start(
                 list(reach.labels) if reach.labels is not None else None,

@@ -16,6 +16,7 @@ from qtpy.QtGui import QColor, QIcon, QImage, QPainter, QPalette, QPixmap
 from qtpy.QtWidgets import QPushButton
 
 from napari_medsam2.widgets.icons import draw
+from napari_medsam2.widgets.rows.words import literal
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
@@ -241,7 +242,7 @@ class IconButton(QPushButton):
 
     def set_tip(self, tip: str) -> None:
         """Set the tooltip and the accessible name."""
-        self.setToolTip(tip)
+        self.setToolTip(literal(tip))
         self.setAccessibleName(tip.partition(" (")[0])
 
     def set_icon(self, name: str, checked_name: str | None = None) -> None:

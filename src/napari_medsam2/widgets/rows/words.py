@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_medsam2.results import ObjectResult, PackedResult
 
-__all__ = ["accepted", "short_path", "trust"]
+__all__ = ["accepted", "literal", "short_path", "trust"]
 
 
 def accepted(packed: PackedResult | None) -> str:
@@ -29,6 +30,11 @@ def trust(result: ObjectResult, drift: float | None = None) -> str:
     if result.source != "mask":
         return f"confidence {result.confidence:.2f}"
     return "as it was drawn" if drift is None else f"{100 * (1 - drift):.0f} % like its neighbours"
+
+
+def literal(text: str) -> str:
+    """Return a text as a tooltip that Qt does not take for HTML: a name may be ``CD4<b>``."""
+    return "<qt>" + html.escape(text).replace("\n", "<br>") + "</qt>" if "<" in text else text
 
 
 def short_path(path: Path) -> str:

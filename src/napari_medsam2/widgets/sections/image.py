@@ -66,6 +66,7 @@ class ImageSection(Section):
         layers = bench.viewer.layers
         layers.events.inserted.connect(self.refresh)
         layers.events.removed.connect(self.refresh)
+        layers.events.renamed.connect(self.refresh)
         layers.selection.events.active.connect(self._follow)
         bench.events.annotation.connect(self.refresh)
         bench.events.saved.connect(self._finishing)
@@ -78,6 +79,7 @@ class ImageSection(Section):
         layers = self._bench.viewer.layers
         layers.events.inserted.disconnect(self.refresh)
         layers.events.removed.disconnect(self.refresh)
+        layers.events.renamed.disconnect(self.refresh)
         layers.selection.events.active.disconnect(self._follow)
         self._bench.events.annotation.disconnect(self.refresh)
         self._bench.events.saved.disconnect(self._finishing)

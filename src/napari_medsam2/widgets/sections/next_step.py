@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_medsam2.widgets.rows.next_step import Situation, next_step
+from napari_medsam2.widgets.rows.words import literal
 from napari_medsam2.widgets.sections.parts import elided
 from napari_medsam2.widgets.takeover import candidates
 
@@ -92,8 +94,8 @@ class NextStep(QWidget):
     def refresh(self) -> None:
         """Say it."""
         text = next_step(self.situation())
-        self.text.setText(f"<b>Next:</b> {text}")
-        self.text.setToolTip(text)
+        self.text.setText(f"<b>Next:</b> {html.escape(text)}")
+        self.text.setToolTip(literal(text))
 
     def situation(self) -> Situation:
         """How the work stands."""

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medsam2.widgets.actions import ACTIONS, key_text, tooltip
+from napari_medsam2.widgets.rows.words import literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,12 +124,13 @@ class _Elided(QLabel):
     def __init__(self) -> None:
         super().__init__()
         self._whole = ""
+        self.setTextFormat(Qt.TextFormat.PlainText)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
     def setText(self, text: str | None) -> None:
         """Show a text."""
         self._whole = text or ""
-        self.setToolTip(self._whole)
+        self.setToolTip(literal(self._whole))
         self._fit()
 
     def whole(self) -> str:

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QFileDialog, QPushButton, QSizePolicy, QWidget
 
 from napari_medsam2.widgets.export_dialog import ExportDialog
 from napari_medsam2.widgets.kept import Entry, last_session, prune, sessions_folder
+from napari_medsam2.widgets.rows.words import literal
 from napari_medsam2.widgets.sections.parts import Section, elided, row
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class SaveSection(Section):
         else:
             read_only = " (read-only)" if annotation.session.read_only else ""
             self.where.setText(f"Saved after every step: {annotation.session.folder.name}{read_only}")
-            self.where.setToolTip(f"Saved after every step in {annotation.session.folder}")
+            self.where.setToolTip(literal(f"Saved after every step in {annotation.session.folder}"))
 
     def _opened(self) -> None:
         if self._bench.annotation is None:
@@ -94,7 +95,7 @@ class SaveSection(Section):
         if last is not None:
             day = time.strftime("%d %b %H:%M", time.localtime(last.changed))
             self.resume.show_text(f"Go on with {last.name}")
-            self.resume.setToolTip(f"The last session, of {day}: {last.folder}")
+            self.resume.setToolTip(literal(f"The last session, of {day}: {last.folder}"))
         self.refresh()
 
     def _resume(self) -> None:
