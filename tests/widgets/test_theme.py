@@ -7,12 +7,16 @@ import pytest
 
 pytest.importorskip("napari")
 from napari.qt import get_stylesheet
-from qtpy.QtGui import QColor, QImage
+from qtpy.QtGui import QColor, QImage, QTextDocument
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QScrollArea, QWidget
 from tests.widgets.looks import dress, pixels
 
+from napari_medsam2.widgets.help import HelpPanel
 from napari_medsam2.widgets.icons import NAMES
 from napari_medsam2.widgets.review_strip import ReviewStrip
 from napari_medsam2.widgets.rows import StripAxis, StripRow
+from napari_medsam2.widgets.sections.next_step import Sentence
+from napari_medsam2.widgets.sections.parts import action_button
 from napari_medsam2.widgets.theme import IconButton, icon, ramp, shades
 
 if TYPE_CHECKING:
@@ -93,3 +97,64 @@ def test_views_follow_a_change_of_the_theme(qtbot: QtBot) -> None:
     assert not dark
     assert back > 200
     assert ink < 0.3
+
+
+def _in_font(window: QWidget, size: int) -> None:
+    # As napari sets it.
+    window.setStyleSheet(f"QWidget {{ font-size: {size}pt; }}")
+
+
+def test_buttons_have_room_for_their_words_in_any_font(qtbot: QtBot) -> None:
+    holder = QWidget()
+    line = QHBoxLayout(holder)
+    buttons = [action_button(name, lambda: None) for name in ("polarity", "scribble", "repropagate")]
+    for button in buttons:
+        line.addWidget(button)
+    window = dress(qtbot, holder, "dark", 10, 40)
+    for size in (9, 14, 18, 9):
+        _in_font(window, size)
+        qtbot.wait(5)
+        window.resize(10, 40)
+        assert window.width() < 60 * size, "nor much more"
+        for button in buttons:
+            assert button.width() >= button.fontMetrics().horizontalAdvance(button.text()) + 4
+
+
+def test_the_next_step_is_read_to_its_end_in_any_font(qtbot: QtBot) -> None:
+    text = "Wrong? Ctrl-click what does not belong. Right? G carries it through the stack, N: next object."
+    sentence = Sentence()
+    window = dress(qtbot, sentence, "dark", 360, 200)
+    written = QTextDocument()
+    written.setDocumentMargin(0)
+    heights = {}
+    for size in (9, 14, 18):
+        _in_font(window, size)
+        for shown in (text, "Press W."):
+            sentence.setText(f"<b>Next:</b> {shown}")
+            qtbot.wait(5)
+            heights[size, shown] = sentence.height()
+        written.setDefaultFont(sentence.font())
+        written.setHtml(f"<b>Next:</b> {text}")
+        written.setTextWidth(sentence.width())
+        assert heights[size, text] >= written.size().height()
+    assert heights[9, text] == heights[9, "Press W."], "what is below it stays where it is"
+    assert heights[18, text] > heights[18, "Press W."]
+
+
+def test_the_shortcuts_fit_on_the_screen_in_any_font(qtbot: QtBot) -> None:
+    window = QWidget()
+    qtbot.addWidget(window)
+    panel = HelpPanel(window)
+    for size in (9, 14, 18, 24, 9):
+        _in_font(window, size)
+        panel.show()
+        qtbot.wait(20)
+        room = panel.screen().availableSize()
+        assert panel.width() <= room.width()
+        assert panel.height() <= room.height()
+        area = panel.findChild(QScrollArea)
+        assert area is not None
+        for label in panel.findChildren(QLabel):
+            assert label.mapTo(area, label.rect().topRight()).x() <= area.viewport().width(), "no line is cut"
+            assert label.height() >= label.heightForWidth(label.width())
+        panel.hide()

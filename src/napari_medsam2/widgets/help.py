@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDialog, QGridLayout, QLabel, QVBoxLayout
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import QDialog, QGridLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_medsam2.widgets.actions import ACTIONS, key_text
 from napari_medsam2.widgets.sections.parts import MAC
 
 if TYPE_CHECKING:
-    from qtpy.QtWidgets import QWidget
+    from qtpy.QtGui import QShowEvent
 
 __all__ = ["HelpPanel"]
+
+_SHARE = 0.9
+"""Of the screen, at most: the window has a frame."""
 
 
 class HelpPanel(QDialog):
@@ -22,7 +25,9 @@ class HelpPanel(QDialog):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWindowTitle("Medical SAM 2: shortcuts")
-        whole = QVBoxLayout(self)
+        self._words: list[QLabel] = []
+        self._inner = QWidget()
+        whole = QVBoxLayout(self._inner)
         whole.setContentsMargins(16, 12, 16, 14)
         grid = QGridLayout()
         grid.setHorizontalSpacing(14)
@@ -43,9 +48,34 @@ class HelpPanel(QDialog):
             key.setStyleSheet("font-family: monospace;")
             grid.addWidget(key, line, 0)
             grid.addWidget(QLabel(action.title), line, 1)
-            grid.addWidget(QLabel(action.help), line, 2)
+            words = QLabel(action.help)
+            self._words.append(words)
+            grid.addWidget(words, line, 2)
             line += 1
         note = QLabel("The keys work while the image has the focus: click into it once.")
-        note.setWordWrap(True)
+        self._words.append(note)
         whole.addSpacing(6)
         whole.addWidget(note)
+        self._area = QScrollArea()
+        self._area.setWidget(self._inner)
+        self._area.setWidgetResizable(True)
+        self._area.setFrameShape(QScrollArea.Shape.NoFrame)
+        self._area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        around = QVBoxLayout(self)
+        around.setContentsMargins(0, 0, 0, 0)
+        around.addWidget(self._area)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Take as much of the screen as it needs in the font of now; lines that are too long for it are broken."""
+        super().showEvent(event)
+        for words in self._words:
+            words.setWordWrap(False)
+        whole = self._inner.layout()
+        if whole is not None:
+            # In it is another layout, which knows nothing yet of another font.
+            whole.activate()
+        bar = self._area.verticalScrollBar().sizeHint().width()
+        needed, room = self._inner.sizeHint() + QSize(bar, 0), self.screen().availableSize() * _SHARE
+        for words in self._words:
+            words.setWordWrap(needed.width() > room.width())
+        self.resize(needed.boundedTo(room))

@@ -14,13 +14,15 @@ from napari_medsam2.widgets.sections.parts import elided
 from napari_medsam2.widgets.takeover import candidates
 
 if TYPE_CHECKING:
+    from qtpy.QtGui import QResizeEvent
+
     from napari_medsam2.widgets.board import Board
 
-__all__ = ["NextStep"]
+__all__ = ["NextStep", "Sentence"]
 
 
-class _TwoLines(QLabel):
-    """Always as high as two lines, in whatever font: nothing below jumps."""
+class Sentence(QLabel):
+    """As high as two lines, in whatever font, so that nothing below jumps; higher only where words would be lost."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,17 +31,30 @@ class _TwoLines(QLabel):
         self.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
+    def setText(self, text: str) -> None:
+        """Show a text."""
+        super().setText(text)
+        self.updateGeometry()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Another width, other lines."""
+        super().resizeEvent(event)
+        if event.size().width() != event.oldSize().width():
+            self.updateGeometry()
+
     def sizeHint(self) -> QSize:
-        """Two lines."""
-        return QSize(200, 2 * self.fontMetrics().lineSpacing() + 8)
+        """Two lines, where they are enough."""
+        line, needed = self.fontMetrics().lineSpacing(), super().heightForWidth(self.width())
+        # Rich text takes a few pixels more than its lines.
+        return QSize(200, needed if needed > 2.5 * line + 8 else 2 * line + 8)
 
     def minimumSizeHint(self) -> QSize:
-        """Two lines."""
+        """All lines."""
         return self.sizeHint()
 
-    def heightForWidth(self, _: int) -> int:
-        """Two lines, however narrow."""
-        return self.sizeHint().height()
+    def hasHeightForWidth(self) -> bool:
+        """No: beside it the table of objects would take all the height that it wishes for."""
+        return False
 
 
 class NextStep(QWidget):
@@ -54,7 +69,7 @@ class NextStep(QWidget):
     def __init__(self, board: Board, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._board = board
-        self.text = _TwoLines()
+        self.text = Sentence()
         self.text.setObjectName("medsam2-next-step")
         self.said = elided()
         column = QVBoxLayout(self)

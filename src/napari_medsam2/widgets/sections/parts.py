@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QAbstractSpinBox,
@@ -66,6 +66,14 @@ class Section(QGroupBox):
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
 
 
+class _ActionButton(QPushButton):
+    """Never narrower than its text, in whatever font: that of napari's style sheet comes after it was made."""
+
+    def minimumSizeHint(self) -> QSize:
+        """As wide as its text."""
+        return QSize(self.fontMetrics().horizontalAdvance(self.text()) + 10, super().minimumSizeHint().height())
+
+
 def action_button(name: str, call: Callable[[], None], checkable: bool = False, key: bool = False) -> QPushButton:
     """Make a button of an action: its title, its tooltip with the shortcut, what it does.
 
@@ -80,7 +88,7 @@ def action_button(name: str, call: Callable[[], None], checkable: bool = False, 
     key : bool
         Whether the shortcut stands on the button.
     """
-    button = QPushButton()
+    button = _ActionButton()
     action = ACTIONS[name]
     button.setText(f"{action.title}  {key_text(name, MAC)}" if key and action.key else action.title)
     button.setToolTip(tooltip(name, MAC))
@@ -88,7 +96,6 @@ def action_button(name: str, call: Callable[[], None], checkable: bool = False, 
     button.setObjectName(f"medsam2-{name}")
     button.setCheckable(checkable)
     button.setStyleSheet("QPushButton { padding: 3px 2px; }")
-    button.setMinimumWidth(button.fontMetrics().horizontalAdvance(button.text()) + 10)
     button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     # The keys belong to the canvas: a button that took the focus would swallow them.
     button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
