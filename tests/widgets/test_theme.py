@@ -101,7 +101,7 @@ def test_views_follow_a_change_of_the_theme(qtbot: QtBot) -> None:
 
 def _in_font(window: QWidget, size: int) -> None:
     # As napari sets it.
-    window.setStyleSheet(f"QWidget {{ font-size: {size}pt; }}")
+    window.setStyleSheet(get_stylesheet("dark") + f"QWidget {{ font-size: {size}pt; }}")
 
 
 def test_buttons_have_room_for_their_words_in_any_font(qtbot: QtBot) -> None:

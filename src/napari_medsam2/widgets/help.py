@@ -17,6 +17,8 @@ __all__ = ["HelpPanel"]
 
 _SHARE = 0.9
 """Of the screen, at most: the window has a frame."""
+_BORDER = 2
+"""Pixels that napari's style sheet may put around it."""
 
 
 class HelpPanel(QDialog):
@@ -75,7 +77,8 @@ class HelpPanel(QDialog):
             # In it is another layout, which knows nothing yet of another font.
             whole.activate()
         bar = self._area.verticalScrollBar().sizeHint().width()
-        needed, room = self._inner.sizeHint() + QSize(bar, 0), self.screen().availableSize() * _SHARE
+        needed = self._inner.sizeHint() + QSize(bar + 2 * _BORDER, 2 * _BORDER)
+        room = self.screen().availableSize() * _SHARE
         for words in self._words:
             words.setWordWrap(needed.width() > room.width())
         self.resize(needed.boundedTo(room))
