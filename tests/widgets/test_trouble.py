@@ -108,6 +108,25 @@ def test_a_device_that_is_refused_is_not_shown_as_chosen(desks: Desks, notes: li
     assert len(notes) == 1
 
 
+def test_a_mistake_in_the_list_of_models_is_told_once_and_takes_no_model_away(
+    desks: Desks, notes: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NAPARI_MEDSAM2_CONFIG", str(tmp_path))
+    (tmp_path / "models.toml").write_text('[[model]]\nname = "our livers"\npath = "liver.pt"\n')
+    dock = desks.open()
+    dock._models()
+    assert dock._dialog is not None
+    assert "sam2.1-hiera-tiny" in dock._dialog._entries
+    dock._dialog.table.use.emit("compact")
+    wait_until(lambda: dock.bench.backend.loaded)
+    assert len(notes) == 1
+    assert "model 1" in notes[0]
+    (tmp_path / "models.toml").write_text('[[model]]\nname = "our-livers"\npath = "liver.pt"\n')
+    dock._dialog.refresh()
+    assert "our-livers" in dock._dialog._entries
+    assert len(notes) == 1
+
+
 # -- several viewers and docks -----------------------------------------------------------------------------------------
 
 

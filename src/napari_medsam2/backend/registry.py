@@ -19,7 +19,7 @@ from napari_medsam2._files import expanded
 from napari_medsam2.backend._checkpoint_file import SUFFIXES
 from napari_medsam2.errors import InputError
 
-__all__ = ["ModelEntry", "Network", "Variant", "entries", "entry", "user_file"]
+__all__ = ["ModelEntry", "Network", "Variant", "entries", "entry", "published", "user_file"]
 
 Network = Literal["sam2", "edgetam"]
 Variant = Literal["tiny", "small", "base-plus", "large", "edge"]
@@ -247,6 +247,11 @@ def entries() -> list[ModelEntry]:
     return [*_PUBLISHED, *_own_entries(user_file())]
 
 
+def published() -> list[ModelEntry]:
+    """The published models, which no mistake in a person's file takes away."""
+    return list(_PUBLISHED)
+
+
 def entry(name: str) -> ModelEntry:
     """Look an entry up.
 
@@ -255,7 +260,9 @@ def entry(name: str) -> ModelEntry:
     InputError
         If there is none of that name.
     """
-    known = entries()
+    known = published()
+    if all(one.name != name for one in known):
+        known = entries()
     for one in known:
         if one.name == name:
             return one

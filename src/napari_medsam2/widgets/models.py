@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QDialog, QVBoxLayout, QWidget
 
+from napari_medsam2.errors import InputError
 from napari_medsam2.widgets.model_table import ModelTable
 from napari_medsam2.widgets.rows.models import ModelRow, ModelState
 
@@ -67,6 +68,7 @@ class ModelsDialog(QDialog):
         self._timer.setInterval(200)
         self._timer.timeout.connect(self.refresh)
         self._running = True
+        self._fault = ""
         bench.events.model.connect(self.refresh)
         bench.worker.submit(_devices, self._show_devices, lambda _: None, lane="io")
         self.refresh()
@@ -84,9 +86,8 @@ class ModelsDialog(QDialog):
     def refresh(self) -> None:
         """Show every model as it is now."""
         from napari_medsam2.backend.download import is_downloaded
-        from napari_medsam2.backend.registry import entries
 
-        self._entries = {entry.name: entry for entry in entries()}
+        self._entries = {entry.name: entry for entry in self._known()}
         rows = [_with_use(_EMBEDDED, self._bench.model)]
         for entry in self._entries.values():
             download = self._downloads.get(entry.name)
@@ -102,6 +103,20 @@ class ModelsDialog(QDialog):
             rows.append(_with_use(row, self._bench.model))
         self.table.show_rows(rows)
         self.table.show_device(self._bench.device)
+
+    def _known(self) -> list[ModelEntry]:
+        """List the models; where a person's list has a mistake, which is told once, the published ones."""
+        from napari_medsam2.backend.registry import entries, published
+
+        try:
+            found = entries()
+        except InputError as error:
+            if str(error) != self._fault:
+                self._fault = str(error)
+                self._bench.trouble(error)
+            return published()
+        self._fault = ""
+        return found
 
     def _use_device(self, device: str) -> None:
         self._bench.attempt(lambda: self._bench.use_model(self._bench.model, device))
