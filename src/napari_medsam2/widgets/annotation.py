@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from psygnal import Signal, SignalGroup
-
 from napari_medsam2.errors import InputError
 from napari_medsam2.widgets.actions import unbind
 from napari_medsam2.widgets.alike import Alike, make_current
+from napari_medsam2.widgets.annotation_events import AnnotationEvents
 from napari_medsam2.widgets.mask_layer import MaskLayer
 from napari_medsam2.widgets.operations import Operations
 from napari_medsam2.widgets.prompt_layers import PromptLayers
@@ -32,23 +31,6 @@ if TYPE_CHECKING:
     from napari_medsam2.widgets.worker import Worker
 
 __all__ = ["Annotation", "AnnotationEvents"]
-
-
-class AnnotationEvents(SignalGroup):
-    """What the views of an annotation listen to."""
-
-    objects = Signal()
-    """Objects, or which one is selected."""
-    masks = Signal(int)
-    """A slice's masks, prompts or verdicts."""
-    shown = Signal(int)
-    """Another slice is shown."""
-    history = Signal()
-    tool = Signal()
-    layers = Signal()
-    """Layers that were deleted came back."""
-    progress = Signal(object)
-    said = Signal(str)
 
 
 class Annotation:
@@ -101,6 +83,7 @@ class Annotation:
         viewer.dims.events.point.connect(self._moved)
         self.masks.layer.events.selected_label.connect(self._label_picked)
         self.prompts.came_back = self.events.layers.emit
+        self.masks.in_turn = self._stroked
         self._alike = Alike(frame, lambda: self.own_layers()[:-1])
         self.tools.choose("prompt")
 
@@ -159,7 +142,7 @@ class Annotation:
         """Begin an object, and select it. One that is still empty is used first."""
         session = self.session
         if self._label in session.objects and not name:
-            told = any(label == self._label for label, _ in session.prompts)
+            told = any(label == self._label for label, _ in session.prompts) or self.prompting.waits(self._label)
             if not told and not session.results.indices(self._label):
                 self.say(f"{session.objects[self._label].name} is still empty: it is the new one")
                 return self._label
@@ -191,20 +174,24 @@ class Annotation:
 
     def accept(self) -> None:
         """Accept the selected object's mask on this slice."""
-        self.prompting.accept(self._label, self._index)
-        said = accepted(self.session.results.packed(self._label, self._index))
-        self.say(f"{said} {self._name()} on {self._place(self._index)}")
+        label, index = self._label, self._index
+        self._in_turn(lambda: self._accept(label, index), (label, index))
 
     def discard(self) -> None:
-        """Stop a propagation, else take back what was prompted on this slice."""
+        """Stop a propagation, or take back commands that wait, else take back what was prompted on this slice."""
         if self.running.busy:
             self.running.stop()
+        elif self.prompting.withdraw(self._label, self._index):
+            self.say("took back the step that still waited for the model")
         elif self.prompting.discard(self._label, self._index):
             self.say(f"discarded what was prompted for {self._name()} on {self._place(self._index)}")
             self.prompts.refresh()
 
     def undo(self) -> None:
-        """Take back the last step."""
+        """Take back what still waits for the model, the last of it first, else the last step."""
+        if waited := self.prompting.take_back():
+            self.say(f"took back the {waited} that still waited for the model")
+            return
         self.prompting.settled()
         self.say(f"undone: {self.session.undo()}")
         self.prompts.refresh()
@@ -217,40 +204,43 @@ class Annotation:
 
     def propagate(self, reach: Reach | None = None) -> None:
         """Carry masks to the other slices."""
-        self.prompting.settled()
-        self.running.propagate(self._unlocked(reach or Reach()))
+
+        def go() -> None:
+            self.prompting.settled()
+            self.running.propagate(self._unlocked(reach or Reach()))
+
+        self._in_turn(go)
 
     def repropagate(self, part: bool = True) -> None:
         """Compute again what corrections touch; ``part`` as of `Reach`."""
-        self.prompting.settled()
-        free = [label for label in self.session.objects if label not in self.masks.locked]
-        if not self.running.repropagate(free, part):
-            self.say("nothing was corrected since the last propagation")
+
+        def go() -> None:
+            self.prompting.settled()
+            free = [label for label in self.session.objects if label not in self.masks.locked]
+            if not self.running.repropagate(free, part):
+                self.say("nothing was corrected since the last propagation")
+
+        self._in_turn(go)
 
     # -- review ----------------------------------------------------------------------------------------------------
 
     def approve(self) -> None:
         """Accept the mask that is shown and go to the next one to review."""
-        with self.reviewing.judged():
-            self.accept()
-        self.reviewing.next()
+        self._judge(self._accept)
 
     def reject(self) -> None:
         """Take the mask that is shown away; the slice waits for a prompt, or for `approve`: the object is not there."""
-        with self.reviewing.judged(last=True):
-            self.session.reject(self._label, self._index)
-        self.say(f"rejected {self._name()} on {self._place(self._index)}")
+        self._judge(self._reject, last=True, on=False)
 
     def skip(self) -> None:
         """Put the mask that is shown to the end, and go to the next."""
-        with self.reviewing.judged(last=True):
-            self.session.skip(self._label, self._index)
-        self.reviewing.next()
+        self._judge(self.session.skip, last=True)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def close(self, layers: bool = True) -> None:
         """Let go of session and viewer; ``layers``: remove what was added to the viewer."""
+        self.masks.take()
         self.running.close()
         self.prompting.close()
         self.tools.close()
@@ -281,6 +271,34 @@ class Annotation:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
+    def _in_turn(self, call: Callable[[], None], key: tuple[int, int] | None = None) -> None:
+        """Do what a command says, after what was said before it."""
+        if self.prompting.in_turn(call, key):
+            self.say("that is done as soon as the model has answered; undo takes it back")
+
+    def _stroked(self, call: Callable[[], None], withdrawn: Callable[[], None]) -> None:
+        self.prompting.in_turn(call, (self._label, self._index), withdrawn)
+
+    def _judge(self, verdict: Callable[[int, int], None], last: bool = False, on: bool = True) -> None:
+        label, index = self._label, self._index
+
+        def go() -> None:
+            with self.reviewing.judged((label, index), last):
+                verdict(label, index)
+            if on:
+                self.reviewing.next()
+
+        self._in_turn(go, (label, index))
+
+    def _reject(self, label: int, index: int) -> None:
+        self.session.reject(label, index)
+        self.say(f"rejected {self._name(label)} on {self._place(index)}")
+
+    def _accept(self, label: int, index: int) -> None:
+        self.prompting.accept(label, index)
+        said = accepted(self.session.results.packed(label, index))
+        self.say(f"{said} {self._name(label)} on {self._place(index)}")
+
     def _tell(self, label: int, index: int, drift: float | None = None, more: str = "") -> None:
         packed = self.session.results.packed(label, index)
         if packed is not None:
@@ -297,8 +315,9 @@ class Annotation:
     def _place(self, index: int) -> str:
         return f"{self.session.noun} {index}"
 
-    def _name(self) -> str:
-        return self.session.objects[self._label].name if self._label in self.session.objects else "nothing"
+    def _name(self, label: int | None = None) -> str:
+        label = self._label if label is None else label
+        return self.session.objects[label].name if label in self.session.objects else "nothing"
 
     def _check_unlocked(self, label: int) -> None:
         if label in self.masks.locked:

@@ -51,6 +51,8 @@ class Keeping:
         # As it is now: what is copied must not depend on how soon the file of a layer is found out.
         self._in_memory = annotation.session.stack.path is None
         self._then: list[tuple[Callable[[], None], Callable[[Exception], None]]] = []
+        # Whoever waits until all that was said is answered; then for the folder.
+        self._ending: list[tuple[Callable[[], None], Callable[[Exception], None]]] = []
 
     @property
     def percent(self) -> int | None:
@@ -74,7 +76,7 @@ class Keeping:
         self._prepare(folder)
 
     def end(self, done: Callable[[], None], failed: Callable[[Exception], None]) -> None:
-        """See to it that what was done is in a folder.
+        """See to it that what was done is in a folder, what the model has still to answer included.
 
         Parameters
         ----------
@@ -83,16 +85,23 @@ class Keeping:
         failed : callable
             Called with what went wrong; the session is then as it was.
         """
+        self._ending.append((done, failed))
+        self.annotation.prompting.when_idle(self._answered)
+
+    def _answered(self) -> None:
+        ending, self._ending = self._ending, []
+        if not ending:
+            return
         session = self.annotation.session
         if not session.history and session.folder is None:
             # Not `_cancel`: whoever waits for the end hears of it.
             self._stop()
         if self._ticket is None and (session.folder is not None or not session.history):
-            then, self._then = [*self._then, (done, failed)], []
+            then, self._then = [*self._then, *ending], []
             for call, _ in then:
                 call()
             return
-        self._then.append((done, failed))
+        self._then += ending
         if self._ticket is None:
             self._prepare(None)
 
@@ -105,6 +114,7 @@ class Keeping:
             If it cannot be kept.
         """
         self._cancel()
+        self.annotation.masks.take()
         session = self.annotation.session
         if session.folder is None and session.history:
             self._keep(run_through(preparing(session.stack, source_of(self.annotation.image))))
@@ -133,8 +143,9 @@ class Keeping:
         self._settle()
         self._changed()
         then, self._then = self._then, []
-        for done, _ in then:
-            done()
+        for done, failed in then:
+            # Meanwhile something else may have been said.
+            self.end(done, failed)
 
     def _failed(self, error: Exception) -> None:
         self._settle()
@@ -155,7 +166,7 @@ class Keeping:
 
     def _cancel(self) -> None:
         self._stop()
-        self._then = []
+        self._then, self._ending = [], []
 
     def _keep(self, prepared: Prepared) -> None:
         annotation = self.annotation
@@ -232,7 +243,9 @@ class Keeper:
         self._finishing = True
         now.end(done, not_done)
         if self._finishing:
-            bench.say("saving what was done before it is finished…")
+            waits = now.annotation.prompting.busy
+            what = "waiting for the model's answer" if waits else "saving what was done"
+            bench.say(f"{what} before it is finished…")
             bench.events.saved.emit()
 
     def leave(self, what: str) -> None:

@@ -58,6 +58,8 @@ class MaskLayer:
         self._session, self._frame, self._tell = session, frame, painted
         self._hidden: set[int] = set()
         self.locked: set[int] = set()
+        # A stroke is taken over after what was said before it, see `Prompting.in_turn`.
+        self.in_turn: Callable[[Callable[[], None], Callable[[], None]], None] = _at_once
         self._stale = False
         self._due = 0.0
         spec = frame.spec
@@ -157,8 +159,18 @@ class MaskLayer:
     def _stroke(self, _: Any = None) -> None:
         # The session has the history: with napari's own beside it, one stroke would be two steps.
         self.layer._reset_history()
+        self.in_turn(self.take, self._drop)
+
+    def _drop(self) -> None:
+        """Forget strokes that wait."""
+        self.data.painted()
+        self.layer.refresh(extent=False)
+
+    def take(self) -> None:
+        """Take over what is painted and was not taken over yet."""
         painted = {}
-        for index, (before, after) in self.data.painted().items():
+        touched = self.data.painted()
+        for index, (before, after) in touched.items():
             height, width = self._session.stack.slice_shape(index)
             inside = np.s_[:height, :width]
             masks = masks_painted(before[inside], after[inside], partial(self._mask, index), self.locked)
@@ -166,7 +178,7 @@ class MaskLayer:
                 painted[index] = masks
         if painted:
             self._tell(painted)
-        else:
+        elif touched:
             # Only beyond the image, or on locked objects: what was drawn there goes.
             self.layer.refresh(extent=False)
 
@@ -177,3 +189,7 @@ class MaskLayer:
     def _guard(self, _: Any = None) -> None:
         """Keep to labels that the layer's type can hold."""
         self.layer.selected_label = min(int(self.layer.selected_label), self.top)
+
+
+def _at_once(call: Callable[[], None], _: Callable[[], None]) -> None:
+    call()

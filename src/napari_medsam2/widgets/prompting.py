@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.widgets.guess import Guess, Pace
+from napari_medsam2.widgets.intent import ALL, Intent, nothing
 from napari_medsam2.words import counted
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari_medsam2.geometry import Box
     from napari_medsam2.prompts import SlicePrompt
-    from napari_medsam2.question import Answer, Question
+    from napari_medsam2.question import Answer
     from napari_medsam2.session import AnnotationSession
     from napari_medsam2.state import Changes
     from napari_medsam2.widgets.prompt_layers import PromptLayers
@@ -26,25 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["Prompting"]
 
 
-@dataclass(slots=True, eq=False)
-class _Intent:
-    """Something said that is not answered yet."""
-
-    kind: str
-    label: int
-    index: int
-    points: list[tuple[float, float]] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    box: Box | None = None
-    content: SlicePrompt | None = None
-    drawn: list[object] = field(default_factory=list)
-
-
 class Prompting:
     """The queue between the mouse and the model.
 
     One question is with the model at a time. What is said meanwhile waits; clicks on the same object and slice that
-    wait together become one question, and a new box takes the place of one that waits.
+    wait together become one question, and a new box takes the place of one that waits. Commands wait in the same queue:
+    what a person does after a click is done after it, however long the model takes.
 
     Parameters
     ----------
@@ -70,19 +57,78 @@ class Prompting:
     ) -> None:
         self._session, self._layers, self._worker = session, layers, worker
         self._answered, self._trouble = answered, trouble
-        self._waiting: deque[_Intent] = deque()
-        self._asked: _Intent | None = None
+        self._waiting: deque[Intent] = deque()
+        self._asked: Intent | None = None
         self._ticket: Ticket | None = None
         self._glance: Ticket | None = None
         self._guess: Guess | None = None
         self._pace = Pace()
         # What each object had on each slice before the first of what can be discarded there.
         self._before: dict[tuple[int, int], Changes] = {}
+        self._ending: list[Callable[[], object]] = []
 
     @property
     def busy(self) -> bool:
         """Whether something waits for an answer."""
         return self._asked is not None or bool(self._waiting)
+
+    def waits(self, label: int) -> bool:
+        """Whether something that was said of an object waits for an answer."""
+        return any(one.label == label for one in self._said())
+
+    # -- what comes after it ---------------------------------------------------------------------------------------
+
+    def in_turn(
+        self, call: Callable[[], object], key: tuple[int, int] | None = None, withdrawn: Callable[[], object] = nothing
+    ) -> bool:
+        """Call something when all that was said so far is answered: at once where nothing waits.
+
+        Parameters
+        ----------
+        call : callable
+            What a command does. Where it has to wait, the InputError that it raises becomes a notification.
+        key : (int, int), optional
+            The object and the slice that it is for; else it is for all of them.
+        withdrawn : callable
+            Called instead of it where a person takes it back.
+
+        Returns
+        -------
+        bool
+            Whether it has to wait.
+        """
+        if not self.busy:
+            call()
+            return False
+        self._waiting.append(Intent("call", *(key or ALL), call=call, withdrawn=withdrawn))
+        return True
+
+    def when_idle(self, call: Callable[[], object]) -> None:
+        """Call something as soon as nothing waits; nobody can take it back, and nothing is called after `close`."""
+        if self.busy:
+            self._ending.append(call)
+        else:
+            call()
+
+    def take_back(self) -> str:
+        """Forget what was said last, if it waits.
+
+        Returns
+        -------
+        str
+            What it was, such as ``"click"``; empty where nothing waits.
+        """
+        said = self._said()
+        if not said:
+            return ""
+        self._forget(said[-1:])
+        return said[-1].word
+
+    def withdraw(self, label: int, index: int) -> bool:
+        """Forget the commands that wait, those for an object on a slice and those for all."""
+        calls = [one for one in self._waiting if one.kind == "call" and one.key in ((label, index), ALL)]
+        self._forget(calls)
+        return bool(calls)
 
     # -- what is said ----------------------------------------------------------------------------------------------
 
@@ -95,7 +141,7 @@ class Prompting:
             last.labels += labels
             last.drawn.append(row)
         else:
-            self._waiting.append(_Intent("points", label, index, list(points), list(labels), drawn=[row]))
+            self._waiting.append(Intent("points", label, index, list(points), list(labels), drawn=[row]))
         self._go_on()
 
     def scribble(self, label: int, index: int, line: np.ndarray, positive: bool) -> None:
@@ -114,7 +160,7 @@ class Prompting:
                 self._layers.settle(old)
             last.box, last.drawn = box, [row]
         else:
-            self._waiting.append(_Intent("box", label, index, box=box, drawn=[row]))
+            self._waiting.append(Intent("box", label, index, box=box, drawn=[row]))
         self._go_on()
 
     def content(self, label: int, index: int, content: SlicePrompt) -> None:
@@ -123,7 +169,7 @@ class Prompting:
         if last is not None:
             last.content = content
         else:
-            self._waiting.append(_Intent("content", label, index, content=content))
+            self._waiting.append(Intent("content", label, index, content=content))
         self._next()
 
     def paint(self, painted: Mapping[int, Mapping[int, np.ndarray]]) -> None:
@@ -194,6 +240,9 @@ class Prompting:
         positive : bool
             False: it is cut out of the mask that is there.
         """
+        self.in_turn(lambda: self._outline(label, index, inside, positive), (label, index))
+
+    def _outline(self, label: int, index: int, inside: np.ndarray, positive: bool) -> None:
         known, said = self._session.results.get(label, index), self._session.prompts.get((label, index))
         if not positive:
             if known is None or not (known.mask & inside).any():
@@ -234,6 +283,7 @@ class Prompting:
         """Ask nothing more, and hear nothing more."""
         self.forget()
         self._waiting.clear()
+        self._ending.clear()
         for ticket in (self._ticket, self._glance):
             if ticket is not None:
                 ticket.cancel()
@@ -241,11 +291,15 @@ class Prompting:
 
     # -- the queue -------------------------------------------------------------------------------------------------
 
-    def _last(self, kind: str, label: int, index: int) -> _Intent | None:
+    def _last(self, kind: str, label: int, index: int) -> Intent | None:
         """What was said last, if it still waits and is of this kind, object and slice: more of it joins it."""
         last = self._waiting[-1] if self._waiting else None
-        same = last is not None and (last.kind, last.label, last.index) == (kind, label, index)
+        same = last is not None and (last.kind, last.key) == (kind, (label, index))
         return last if same else None
+
+    def _said(self) -> list[Intent]:
+        """All that waits, what was said last at the end."""
+        return [*([] if self._asked is None else [self._asked]), *self._waiting]
 
     def _go_on(self) -> None:
         """Ask first, then draw what was said: the model works meanwhile."""
@@ -256,7 +310,10 @@ class Prompting:
         while self._asked is None and self._waiting:
             intent = self._waiting.popleft()
             try:
-                question = self._question(intent)
+                if intent.kind == "call":
+                    intent.call()
+                    continue
+                question = intent.question(self._session)
             except InputError as error:
                 self._settle(intent)
                 self._layers.refresh()
@@ -274,34 +331,31 @@ class Prompting:
                 guess = Guess(question, known, self._pace)
             self._guess = None
             self._ticket = self._worker.submit(guess.answer_to(question), self._take, self._fail, urgent=True)
-
-    def _question(self, intent: _Intent) -> Question | None:
-        session, label, index = self._session, intent.label, intent.index
-        if intent.kind == "points":
-            return session.ask_points(label, index, intent.points, intent.labels)
-        if intent.kind == "box":
-            return session.ask_box(label, index, intent.box or ())
-        if intent.content is None or intent.content.empty:
-            session.clear_prompts(label, index)
-            return None
-        return session.ask(label, index, intent.content)
+        while self._ending and not self.busy:
+            self._ending.pop(0)()
 
     def _take(self, answer: Answer) -> None:
         intent, self._asked = self._asked, None
         if intent is None:
             return
-        self._settle(intent)
-        before = self._session.there(intent.label, intent.index)
+        before = self._session.there(*intent.key)
         try:
-            taken = self._session.take(answer)
-        except InputError as error:
+            late = self._session.take(answer) is None
+            if late and intent.label not in self._session.objects:
+                raise InputError(f"the {intent.word} was not taken over: its object was removed meanwhile")
+        except Exception as error:  # noqa: BLE001 - whatever it is, what comes after it must not wait for ever
+            self._settle(intent)
             self._layers.refresh()
             self._trouble(error)
         else:
-            if taken is not None:
-                self._before.setdefault((intent.label, intent.index), before)
-            self._layers.refresh()
-            self._answered(intent.label, intent.index)
+            if late:
+                # Something else was done on the slice, which the answer knows nothing of.
+                self._waiting.appendleft(intent)
+            else:
+                self._before.setdefault(intent.key, before)
+                self._settle(intent)
+                self._layers.refresh()
+                self._answered(*intent.key)
         self._next()
 
     def _fail(self, error: Exception) -> None:
@@ -314,20 +368,23 @@ class Prompting:
 
     def _drop(self, label: int, index: int) -> bool:
         """Forget what waits for an object on a slice."""
-        stale = [one for one in self._waiting if (one.label, one.index) == (label, index)]
-        if self._asked is not None and (self._asked.label, self._asked.index) == (label, index):
-            stale.append(self._asked)
+        stale = [one for one in self._said() if one.key == (label, index)]
+        self._forget(stale)
+        return bool(stale)
+
+    def _forget(self, stale: list[Intent]) -> None:
+        if self._asked in stale:
             if self._ticket is not None:
                 self._ticket.cancel()
             self._asked = None
+        self._waiting = deque(one for one in self._waiting if one not in stale)
         for intent in stale:
             self._settle(intent)
-        self._waiting = deque(one for one in self._waiting if one not in stale)
+            intent.withdrawn()
         if stale:
             self._layers.refresh()
         self._next()
-        return bool(stale)
 
-    def _settle(self, intent: _Intent) -> None:
+    def _settle(self, intent: Intent) -> None:
         for row in intent.drawn:
             self._layers.settle(row)

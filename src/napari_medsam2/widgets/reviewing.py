@@ -98,12 +98,12 @@ class Reviewing:
             self._visit(*self._been.pop())
 
     @contextmanager
-    def judged(self, last: bool = False) -> Iterator[None]:
-        """Give a verdict: it changes the order of the others in nothing, and what is known of it stays.
+    def judged(self, here: tuple[int, int], last: bool = False) -> Iterator[None]:
+        """Give a verdict on a mask: it changes the order of the others in nothing, and what is known of it stays.
 
-        ``last``: the mask that is shown comes last from now on, instead of no more.
+        ``last``: it comes last from now on, instead of no more.
         """
-        queue, here = self._queue, self._here()
+        queue = self._queue
         yield
         if queue is not None:
             rest = [item for item in queue if (item.label, item.index) != here]
