@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.layers._layer_actions import _duplicate_layer, _project
 from npe2 import PluginManager, PluginManifest
 from tests.dummy import DummyBackend, squares
 from tests.widgets.driving import callbacks_of, wait_until
 
 from napari_medsam2 import AnnotationSession, ImageStack
+from napari_medsam2.errors import InputError
 from napari_medsam2.reading.hashing import run_through
 from napari_medsam2.widgets import commands
 from napari_medsam2.widgets.persist import keep, open_session, preparing
+from napari_medsam2.widgets.reader import mark_session
 from napari_medsam2.widgets.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -161,3 +164,54 @@ def test_a_session_that_cannot_be_opened_is_said(
     assert bench.annotation is None
     assert list(bench.viewer.layers) == layers
     bench.viewer.layers.events.inserted.connect(bench.adopting._inserted)
+
+
+@pytest.mark.parametrize("how", ["File ▸ Open", "Open…"])
+def test_what_napari_makes_of_its_image_is_no_session(bench: Workbench, folder: Path, how: str) -> None:
+    if how == "Open…":
+        bench.open_folder(folder)
+    else:
+        bench.viewer.open(folder, plugin=NAME)
+    wait_until(lambda: bench.annotation is not None)
+    bench.finish()
+    layers, (image,) = bench.viewer.layers, bench.viewer.layers
+    for make in (_duplicate_layer, _project):
+        layers.selection = {image}
+        layers.selection.active = image
+        make(layers)
+    done: list[None] = []
+    bench.worker.submit(lambda: None, done.append, lane="io")
+    wait_until(lambda: bool(done))
+    assert bench.annotation is None
+    assert _names(bench) == ["cells", "cells copy", "cells max-proj"]
+    for layer in layers[1:]:
+        assert bench.annotate(layer).session.folder != folder
+        bench.finish()
+    assert bench.annotate(image).session.folder == folder
+
+
+def test_an_image_that_does_not_fit_its_session_is_refused(bench: Workbench, folder: Path) -> None:
+    image = bench.viewer.add_image(squares(6), name="cut")
+    mark_session(image, folder)
+    with pytest.raises(InputError, match="6 slices, but its session has 10"):
+        bench.annotate(image)
+    image.data = squares(10, 20)
+    mark_session(image, folder)
+    with pytest.raises(InputError, match="slice 0 of cut is 20 × 20, but that of its session 24 × 24"):
+        bench.annotate(image)
+    assert _names(bench) == ["cut"]
+    with AnnotationSession.open(folder, backend=DummyBackend()) as session:
+        assert not session.read_only
+
+
+def test_an_annotation_that_cannot_begin_leaves_no_layers(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = bench.viewer.add_image(squares(), name="own", contrast_limits=(0, 255))
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("no tools")
+
+    monkeypatch.setattr("napari_medsam2.widgets.annotation.Tools", broken)
+    with pytest.raises(RuntimeError, match="no tools"):
+        bench.annotate(image)
+    assert _names(bench) == ["own"]
+    assert bench.annotation is None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import tifffile
 from napari.components import ViewerModel
+from napari.layers import Image
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 from tests.dummy import DummyBackend, squares, stack_of_squares
 from tests.widgets.docking import hear
@@ -15,7 +16,7 @@ from tests.widgets.driving import wait_until
 
 from napari_medsam2 import AnnotationSession, ImageStack, InputError
 from napari_medsam2.widgets.kept import sessions_folder
-from napari_medsam2.widgets.reader import read_session
+from napari_medsam2.widgets.reader import mark_session, read_session
 from napari_medsam2.widgets.sections.save import SaveSection
 from napari_medsam2.widgets.workbench import Workbench
 
@@ -147,7 +148,9 @@ def test_a_session_that_comes_in_as_a_file_is_not_opened_beside_that(
 ) -> None:
     """File ▸ Open, and *Go on with* before that is done."""
     folder = _saved(tmp_path / "mine")
-    bench.viewer.add_image(squares(), metadata={"napari-medsam2": {"session": str(folder)}})
+    image = Image(squares())
+    mark_session(image, folder)
+    bench.viewer.add_layer(image)
     bench.open_folder(folder)
     bench.attempt(bench.need)
     _settle(bench)

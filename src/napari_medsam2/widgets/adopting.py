@@ -115,6 +115,7 @@ class Adopting:
         bench = self._bench
         try:
             frame = Frame(image, guess_axes(image), bench.viewer.dims)
+            frame.check(opened.stack)
             for layer in companions(bench.viewer.layers, folder):
                 bench.viewer.layers.remove(layer)
             annotation = bench.open(image, frame, opened.session)

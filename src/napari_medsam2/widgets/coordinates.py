@@ -11,6 +11,7 @@ import numpy as np
 from napari_medsam2.errors import InputError
 from napari_medsam2.widgets.layer_spec import LayerSpec, choices, guess_axes, spacing_of, stack_of
 from napari_medsam2.widgets.stack_array import StackArray
+from napari_medsam2.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from napari.components import Dims
     from napari.layers import Image
     from numpy.typing import NDArray
+
+    from napari_medsam2.stack import ImageStack
 
     World: TypeAlias = Sequence[float] | NDArray[np.floating[Any]]
 
@@ -196,6 +199,27 @@ class Frame:
         if isinstance(data, StackArray):
             return data.stack.slice_shape(index)
         return self.spec.shape[self.spec.plane[0]], self.spec.shape[self.spec.plane[1]]
+
+    def check(self, stack: ImageStack) -> None:
+        """See to it that the layer shows a stack.
+
+        Raises
+        ------
+        InputError
+            If the number of slices, or the size of one, is another.
+        """
+        mine, its = self.spec.length, len(stack)
+        if mine != its:
+            raise InputError(
+                f"{self.layer.name} has {counted(mine, 'slice')}, but its session has {its}; open the session again"
+            )
+        for index in range(its):
+            here, there = self.slice_shape(index), stack.slice_shape(index)
+            if here != there:
+                raise InputError(
+                    f"slice {index} of {self.layer.name} is {here[0]} × {here[1]}, but that of its session "
+                    f"{there[0]} × {there[1]}; open the session again"
+                )
 
     def key(self, index: int) -> tuple[int | slice, ...]:
         """Return what to index an array with the layer's axes with, to get a slice (of all channels)."""

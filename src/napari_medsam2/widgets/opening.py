@@ -138,8 +138,9 @@ class Opening:
             image = Layer.create(*data)
             if not isinstance(image, Image):
                 raise InputError(f"the session's image is shown as {type(image).__name__}, not as an image")
-            bench.viewer.add_layer(image)
             frame = Frame(image, str(image.metadata.get("axes") or guess_axes(image)), bench.viewer.dims)
+            frame.check(opened.stack)
+            bench.viewer.add_layer(image)
             annotation = bench.open(image, frame, opened.session)
         except BaseException:
             opened.session.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["companions", "get_reader", "mark_session", "moved", "read_session", "session_of"]
 
+_PLUGIN = "napari-medsam2"
+_MARKED: WeakSet[Any] = WeakSet()
+"""Layers that a dock has marked. What napari makes of a layer, a copy or a projection, carries the mark as well."""
 _SPATIAL = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
@@ -65,7 +69,7 @@ def read_session(folder: Path) -> list[LayerData]:
         raise InputError(f"{error}: choose Open… in the dock of Medical SAM 2, which asks for it") from error
     try:
         data, arguments, kind = image_layer(session.stack, read_view(folder))
-        mark = {KEY: _mark(folder)}
+        mark = {KEY: _mark(folder, data.shape)}
         arguments["metadata"] = {**arguments["metadata"], **mark}
         return [(data, arguments, kind), _labels(session, arguments, mark)]
     finally:
@@ -73,9 +77,12 @@ def read_session(folder: Path) -> list[LayerData]:
 
 
 def session_of(layer: Any) -> Path | None:
-    """Return the folder of the session that a layer was read from; None for layers of other origin."""
-    folder = _said(layer).get("session")
-    return Path(folder) if isinstance(folder, str) else None
+    """Return the folder of the session that a layer was read from; None for layers of other origin, such as copies."""
+    said = _said(layer)
+    folder = said.get("session")
+    if not isinstance(folder, str) or said.get("shape") != list(layer.data.shape):
+        return None
+    return Path(folder) if layer in _MARKED or layer.source.reader_plugin == _PLUGIN else None
 
 
 def moved(layer: Any, folder: Path) -> None:
@@ -86,7 +93,8 @@ def moved(layer: Any, folder: Path) -> None:
 
 def mark_session(layer: Any, folder: Path) -> None:
     """Let a layer say that a session is of it, which *Annotate* then goes on with."""
-    layer.metadata = {**layer.metadata, KEY: {**_said(layer), **_mark(folder)}}
+    layer.metadata = {**layer.metadata, KEY: {**_said(layer), **_mark(folder, layer.data.shape)}}
+    _MARKED.add(layer)
 
 
 def companions(layers: Sequence[Any], folder: Path) -> list[Any]:
@@ -102,8 +110,8 @@ def _said(layer: Any) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _mark(folder: Path) -> dict[str, str]:
-    return {"session": str(folder.absolute())}
+def _mark(folder: Path, shape: Sequence[int]) -> dict[str, Any]:
+    return {"session": str(folder.absolute()), "shape": list(shape)}
 
 
 def _folder(path: str | Sequence[str]) -> Path | None:
@@ -139,6 +147,6 @@ def _labels(session: AnnotationSession, image: dict[str, Any], mark: dict[str, A
         **{name: image[name] for name in _SPATIAL if name in image},
         "name": f"{image['name']} masks",
         "colormap": LabelColors(color_dict=colors),
-        "metadata": {"axes": axes, KEY: {**mark[KEY], **table(objects)}},
+        "metadata": {"axes": axes, KEY: {**mark[KEY], "shape": list(labels.shape), **table(objects)}},
     }
     return labels, arguments, "labels"

@@ -161,7 +161,13 @@ class Workbench:
         """Go on with a session whose image is in the viewer."""
         self.keeper.end_now()
         self.drop()
-        annotation = Annotation(self.viewer, image, frame, session, self.worker, self.trouble)
+        there = list(self.viewer.layers)
+        try:
+            annotation = Annotation(self.viewer, image, frame, session, self.worker, self.trouble)
+        except BaseException:
+            for layer in [layer for layer in self.viewer.layers if layer not in there]:
+                self.viewer.layers.remove(layer)
+            raise
         self.annotation = annotation
         # Not to ``emit`` itself: psygnal calls that once, with anything, to learn what it takes.
         annotation.events.said.connect(self.say)
