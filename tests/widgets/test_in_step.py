@@ -533,3 +533,64 @@ def test_slices_that_are_only_passed_are_not_encoded(
     dock.bench.worker.submit(lambda: None, done.append)
     wait_until(lambda: bool(done), 30)
     assert len(asked) == 2, "the one that was under way, and the one that is looked at"
+
+
+# -- napari's own tools ------------------------------------------------------------------------------------------------
+
+
+def test_enter_and_escape_end_a_polygon_of_napari_s(dock: MedSam2Dock) -> None:
+    annotation = begun_with_two(dock)
+    session, viewer, layer = annotation.session, dock.bench.viewer, annotation.masks.layer
+    said, before = dict(session.prompts), session.slice_labels(4).copy()
+    corners = [(40, 8), (40, 30), (60, 30), (60, 8)]
+    viewer.layers.selection.active = layer
+    layer.mode = "polygon"
+    for end in ("Esc", "Return"):
+        for corner in corners:
+            click(viewer, (4, *corner))
+        key(viewer, end)
+        assert layer._overlays["polygon"].points == []
+        assert session.slice_labels(4)[50, 20] == (2 if end == "Return" else before[50, 20])
+        assert not session.marks
+        if end == "Esc":
+            assert dict(session.prompts) == said
+    # Nothing is being drawn: the keys are what they were.
+    key(viewer, "Return")
+    assert session.marks == {(2, 4): "accepted"}
+
+
+def test_escape_ends_an_encircling_stroke_of_napari_s(dock: MedSam2Dock) -> None:
+    annotation = begun_with_two(dock)
+    session, viewer, layer = annotation.session, dock.bench.viewer, annotation.masks.layer
+    if "brush_stroke" not in layer._overlays:
+        pytest.skip("this napari has none")
+    said, before = dict(session.prompts), session.slice_labels(4).copy()
+    key(viewer, "B")
+    click(viewer, (4, 40, 20), button="right")
+    for place in ((45, 30), (55, 30), (58, 12)):
+        driving.hover(viewer, (4, *place))
+    assert layer._overlays["brush_stroke"].active
+    key(viewer, "Return")
+    assert not session.marks
+    key(viewer, "Esc")
+    assert not layer._overlays["brush_stroke"].active
+    assert dict(session.prompts) == said
+    np.testing.assert_array_equal(np.asarray(layer.data[4]), before)
+    key(viewer, "Esc")
+    assert (2, 4) not in session.prompts
+
+
+@pytest.mark.parametrize("end", ["Return", "Esc"])
+def test_enter_and_escape_end_a_polygon_among_the_boxes(dock: MedSam2Dock, end: str) -> None:
+    annotation = begun_with_two(dock)
+    session, viewer, boxes = annotation.session, dock.bench.viewer, annotation.prompts.boxes
+    viewer.layers.selection.active = boxes
+    boxes.mode = "add_polygon"
+    for corner in ((42, 54), (42, 78), (66, 78), (66, 54)):
+        click(viewer, (4, *corner))
+    key(viewer, end)
+    settle(annotation)
+    assert not boxes._is_creating
+    assert not session.marks
+    assert session.prompts[2, 4].box == pytest.approx((42, 54, 66, 78), abs=1)
+    assert len(session.prompts[2, 4].points) == 1

@@ -6,6 +6,8 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from napari_medsam2.widgets.drawing import ends_drawing
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -103,7 +105,7 @@ def bind(targets: Iterable[Any], calls: Mapping[str, Callable[[], None]]) -> Non
     for target in targets:
         for name, call in calls.items():
             if ACTIONS[name].key:
-                target.bind_key(ACTIONS[name].key, _ignoring(call), overwrite=True)
+                target.bind_key(ACTIONS[name].key, _pressed(name, call), overwrite=True)
 
 
 def unbind(target: Any) -> None:
@@ -114,8 +116,9 @@ def unbind(target: Any) -> None:
                 target.bind_key(action.key, None)
 
 
-def _ignoring(call: Callable[[], None]) -> Callable[[Any], None]:
-    def run(_: Any) -> None:
-        call()
+def _pressed(name: str, call: Callable[[], None]) -> Callable[[Any], None]:
+    def run(target: Any) -> None:
+        if name not in ("accept", "discard") or not ends_drawing(target, name):
+            call()
 
     return run

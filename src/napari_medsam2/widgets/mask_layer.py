@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.QtCore import QTimer
 
 from napari_medsam2._canvas import colour_of, hex_of
 from napari_medsam2._numbers import LARGEST_LABEL
@@ -159,7 +160,15 @@ class MaskLayer:
     def _stroke(self, _: Any = None) -> None:
         # The session has the history: with napari's own beside it, one stroke would be two steps.
         self.layer._reset_history()
-        self.in_turn(self.take, self._drop)
+        if self.data.differs:
+            self.in_turn(self.take, self._drop)
+        else:
+            # napari tells of a polygon before it paints it.
+            QTimer.singleShot(0, self._told_early)
+
+    def _told_early(self) -> None:
+        if self.data.differs:
+            self.in_turn(self.take, self._drop)
 
     def _drop(self) -> None:
         """Forget strokes that wait."""

@@ -87,6 +87,11 @@ class ShownLabels:
             self._kept.move_to_end(index)
         return found
 
+    @property
+    def differs(self) -> bool:
+        """Whether anything is painted that `painted` would give."""
+        return any((before != after).any() for before, after in self._painted.values())
+
     def painted(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """What was painted: for each slice ``(before, after)``, both ``(H, W)``; it is then no longer kept.
 
