@@ -188,6 +188,19 @@ def test_a_drag_is_a_box_whichever_way_it_goes(dock: MedSam2Dock) -> None:
     assert is_square(annotation.session.slice_labels(5) == 1)
 
 
+@pytest.mark.parametrize("tool", ["P", "S", "L"])
+def test_an_alt_drag_zooms_and_says_nothing(dock: MedSam2Dock, tool: str) -> None:
+    annotation, viewer = begin(dock), dock.bench.viewer
+    key(viewer, tool)
+    zoom = viewer.scene.camera.zoom
+    drag(viewer, [world(dock, 16, 16), world(dock, 30, 16), world(dock, 40, 44)], ("Alt",))
+    click(viewer, world(dock, 28, 28), ("Alt",))
+    settle(annotation)
+    assert viewer.scene.camera.zoom > zoom
+    assert not annotation.session.prompts
+    assert not annotation.session.objects
+
+
 def test_a_box_over_the_edge_ends_at_the_edge(dock: MedSam2Dock) -> None:
     annotation = begin(dock)
     drag(dock.bench.viewer, [world(dock, 60, 60), world(dock, 80, 80), world(dock, 140, 150)])

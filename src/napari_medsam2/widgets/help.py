@@ -54,7 +54,10 @@ class HelpPanel(QDialog):
             self._words.append(words)
             grid.addWidget(words, line, 2)
             line += 1
-        note = QLabel("The keys work while the image has the focus: click into it once.")
+        note = QLabel(
+            "The keys work while the image has the focus: click into it once. "
+            "Alt-drag: zoom to the region; Alt-double-click: zoom out."
+        )
         self._words.append(note)
         whole.addSpacing(6)
         whole.addWidget(note)

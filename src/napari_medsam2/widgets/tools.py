@@ -160,6 +160,9 @@ class Tools:
             return
         tool, started = self.tool, np.asarray(event.pos, float)
         modifiers = {str(getattr(m, "name", m)) for m in event.modifiers}
+        if "Alt" in modifiers:
+            # napari zooms to what is dragged over.
+            return
         positive = self.negative == bool(modifiers & {"Control", "Meta"})
         try:
             start, beside = self._pressed(event.position)
