@@ -228,6 +228,41 @@ def _annotate_channel(desk: Desk, order: str) -> None:
         assert np.asarray(annotation.masks.layer.data[place])[50, 45] == 1
 
 
+@pytest.mark.parametrize("order", ["CZYX", "ZCYX"])
+def test_prompts_are_there_in_every_channel(desk: Desk, order: str) -> None:
+    data = channels() if order == "CZYX" else np.swapaxes(channels(), 0, 1)
+    dock = desk.open(data, metadata={"axes": order})
+    viewer, axis = desk.viewer, order.index("C")
+    annotation = begin(dock)
+    viewer.dims.set_point((axis, 1 - axis), (1, 2))
+    at = tuple(viewer.dims.point[:2])
+    click(viewer, (*at, *PATCH.middle))
+    settle(annotation)
+    drag(viewer, [(*at, 10, 46), (*at, 20, 60), (*at, 32, 74)])
+    settle(annotation)
+    points, boxes = annotation.prompts.points, annotation.prompts.boxes
+    for channel in (2, 0, 1):
+        viewer.dims.set_point(axis, channel)
+        # What napari has under the mouse on the slice that is shown.
+        here = *viewer.dims.point[:2], *PATCH.middle
+        assert points.get_value(here, world=True) == 0
+        assert boxes.get_value(here, world=True)[0] == 0
+        assert [corner[axis] for corner in boxes.data[0]] == [channel] * 4
+    viewer.dims.set_point(1 - axis, 1)
+    assert points.get_value((*viewer.dims.point[:2], *PATCH.middle), world=True) is None
+    (said,) = annotation.session.prompts.values()
+    assert said.box == pytest.approx((10, 46, 32, 74), abs=1)
+    # It can still be deleted there.
+    viewer.dims.set_point((axis, 1 - axis), (2, 2))
+    boxes.selected_data = {0}
+    boxes.remove_selected()
+    settle(annotation)
+    (said,) = annotation.session.prompts.values()
+    assert said.box is None
+    assert len(said.points) == 1
+    assert desk.notes == []
+
+
 def test_all_channels_are_seen_as_one(desk: Desk) -> None:
     dock = desk.open(channels(), metadata={"axes": "CZYX"})
     dock.image.channel.setCurrentIndex(0)

@@ -65,7 +65,7 @@ class Annotation:
         self._worker, self._trouble = worker, trouble
         self.events = AnnotationEvents()
         self._label = next(iter(session.objects), 0)
-        self._index = frame.index or 0
+        self._index, self._channel = frame.index or 0, frame.channel_shown
         name = image.name
         self.masks = MaskLayer(viewer, session, frame, f"{name} masks", self._painted)
         self.prompts = PromptLayers(viewer, session, frame, name, self._edited, self.current, trouble)
@@ -375,7 +375,13 @@ class Annotation:
 
     def _moved(self, _: Any = None) -> None:
         index = self.frame.index
-        if index is not None and index != self._index:
+        if index is None:
+            return
+        if self._channel != (channel := self.frame.channel_shown):
+            # Prompts are of all channels, and drawn in the one that is shown.
+            self._channel = channel
+            self.prompts.refresh()
+        if index != self._index:
             self._index = index
             self.events.shown.emit(index)
 

@@ -154,6 +154,14 @@ class Frame:
         """The slice that the viewer shows; None where its sliders stand outside the image."""
         return self.index_at(self.dims.point)
 
+    @property
+    def channel_shown(self) -> int | None:
+        """The channel that the viewer shows, or the one nearest to where its slider stands; None without channels."""
+        if self.spec.channel is None:
+            return None
+        shown = self._map().outer(self._own(self.dims.point))[self.spec.outer.index(self.spec.channel)]
+        return int(np.clip(np.round(shown), 0, self.spec.shape[self.spec.channel] - 1))
+
     def index_at(self, point: World) -> int | None:
         """Return the slice that is shown where the viewer's sliders stand at ``point`` (as ``dims.point``)."""
         try:
@@ -297,11 +305,7 @@ class Frame:
         """Return the data coordinates of a slice along all axes but rows and columns."""
         out = dict(zip(self.spec.lead, self.spec.unravel(index), strict=True))
         if self.spec.channel is not None:
-            if channel is None:
-                shown = self._map().outer(self._own(self.dims.point))
-                at = self.spec.outer.index(self.spec.channel)
-                channel = int(np.clip(np.round(shown[at]), 0, self.spec.shape[self.spec.channel] - 1))
-            out[self.spec.channel] = channel
+            out[self.spec.channel] = (self.channel_shown or 0) if channel is None else channel
         return np.array([out[axis] for axis in self.spec.outer], dtype=np.float64)
 
     def _index(self, place: NDArray[np.float64], explain: bool = False) -> int:

@@ -203,12 +203,15 @@ class PromptLayers:
     def _refresh_boxes(self) -> None:
         wanted: dict[Key, Box] = {k: p.box for k, p in self._session.prompts.items() if p.box is not None}
         wanted |= {one.key: one.box for one in self._waiting if one.box is not None}
+        channel, shown = self._frame.spec.channel, self._frame.channel_shown
         with self._quiet():
             stale = []
             right: set[Key] = set()
-            for i, key in enumerate(self._boxes):
+            # napari makes a list of all shapes each time it is asked.
+            for i, (key, corners) in enumerate(zip(self._boxes, self.boxes.data, strict=False)):
                 # A second one for an object on a slice takes the place of the first.
-                if key in right or key not in wanted or not _same(wanted[key], self._corners_box(i)):
+                out = key in right or key not in wanted or not _same(wanted[key], self._corners_box(corners))
+                if out or (channel is not None and corners[0][channel] != shown):
                     stale.append(i)
                 else:
                     right.add(key)
@@ -228,9 +231,9 @@ class PromptLayers:
         y0, x0, y1, x1 = box
         return np.array([self._frame.to_layer(index, y, x) for y, x in ((y0, x0), (y0, x1), (y1, x1), (y1, x0))])
 
-    def _corners_box(self, number: int) -> Box | None:
+    def _corners_box(self, corners: np.ndarray) -> Box | None:
         """A shape's box in slice coordinates; None where it lies on no slice or on several."""
-        places = [self._place(corner) for corner in self.boxes.data[number]]
+        places = [self._place(corner) for corner in corners]
         if any(place is None for place in places) or len({place[0] for place in places if place}) != 1:
             return None
         array = np.array([place[1:] for place in places if place])
@@ -342,12 +345,12 @@ class PromptLayers:
         self.draw_nothing()
         said: dict[Key, Box] = {}
         keys: list[Key] = []
-        for number in range(len(self.boxes.data)):
-            box = self._corners_box(number)
+        for number, corners in enumerate(self.boxes.data):
+            box = self._corners_box(corners)
             old = known[number] if number < len(known) else None
             if box is None:
                 raise InputError("a box lies on one slice of the image; draw it, or move it, there")
-            index, _, _ = self._frame.from_layer(self.boxes.data[number][0])
+            index, _, _ = self._frame.from_layer(corners[0])
             key = (old[0] if old else self._current(), index)
             said[key] = box
             keys.append(key)
