@@ -127,6 +127,20 @@ def test_undo_takes_the_click_back_that_is_not_answered(
     assert not annotation.session.prompts
 
 
+def test_undo_draws_the_prompts_once(
+    dock: MedSam2Dock, annotation: Annotation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for patch in (ONE, OTHER):
+        say(dock, patch)
+        settle(annotation)
+    drawn: list[None] = []
+    refresh = annotation.prompts.refresh
+    monkeypatch.setattr(annotation.prompts, "refresh", lambda: drawn.append(refresh()))
+    key(dock.bench.viewer, "Ctrl+Z")
+    assert len(drawn) == 1
+    assert len(annotation.prompts.points.data) == 1
+
+
 def test_undo_goes_back_through_all_that_waits(dock: MedSam2Dock, annotation: Annotation, model: HeldBackend) -> None:
     model.free.clear()
     say(dock, ONE)

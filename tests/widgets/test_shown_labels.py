@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from napari.components import LayerList
 from napari.layers import Labels
+from napari.layers._layer_actions import _convert_dtype, _duplicate_layer
 
+from napari_medsam2.errors import InputError
 from napari_medsam2.widgets.painting import masks_painted
 from napari_medsam2.widgets.shown_labels import ShownLabels
 
@@ -170,6 +173,19 @@ def test_painting_over_another_object_changes_both() -> None:
     after[:] = 0
     gone = masks_painted(before, after, lambda _: before == 1)
     assert not gone[1].any()
+
+
+def test_its_type_is_converted_in_a_copy_only() -> None:
+    layers = LayerList([Labels(shown(), name="masks")])
+    layers.selection.active = layers[0]
+    with pytest.raises(InputError, match="the masks stay uint16"):
+        _convert_dtype(layers, "int64")
+    assert isinstance(layers[0].data, ShownLabels)
+    _duplicate_layer(layers)
+    layers.selection.active = layers[1]
+    _convert_dtype(layers, "int64")
+    assert layers[1].data.dtype == np.int64
+    np.testing.assert_array_equal(layers[1].data, LABELS)
 
 
 def test_locked_objects_neither_gain_nor_lose() -> None:

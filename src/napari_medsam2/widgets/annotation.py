@@ -193,8 +193,8 @@ class Annotation:
             self.say(f"took back the {waited} that still waited for the model")
             return
         self.prompting.settled()
+        # That draws the prompts anew as well.
         self.say(f"undone: {self.session.undo()}")
-        self.prompts.refresh()
 
     def redo(self) -> None:
         """Do again what was taken back."""

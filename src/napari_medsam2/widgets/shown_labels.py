@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_medsam2.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -143,6 +145,19 @@ class ShownLabels:
     def __deepcopy__(self, memo: Any) -> np.ndarray:
         """A copy, as napari makes it of a duplicated layer, is an array of its own."""
         return np.asarray(self)
+
+    def astype(self, dtype: Any) -> np.ndarray:
+        """What napari calls to convert the layer's type, which is the session's.
+
+        Raises
+        ------
+        InputError
+            Always: the layer would no longer show the session.
+        """
+        raise InputError(
+            f"the masks stay {self.dtype}, as the session has them; duplicate the layer and convert the copy, or use "
+            f"Export…"
+        )
 
     def _slice(self, index: int) -> np.ndarray:
         return self._painted[index][1] if index in self._painted else self.drawn(index)
