@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,14 @@ import tifffile
 from tests.dummy import DummyBackend, squares, stack_of_squares
 from tests.saving import annotate, content
 
-from napari_medsam2 import AnnotationSession, ImageStack, InputError, storage
+from napari_medsam2 import AnnotationSession, ImageStack, InputError, ObjectResult, SliceResult, storage
 from napari_medsam2._journal import MAGIC, Blob, JournalFile, Piece, Tail, pack, read_records
+from napari_medsam2.state import ObjectInfo
 from napari_medsam2.storage import JOURNAL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.conftest import Balls
 
     from napari_medsam2.backend.protocol import Backend
@@ -443,6 +447,54 @@ def test_ill_content_is_refused_however_well_it_is_wrapped(
         reopen(saved[0])
     assert "\n" not in str(caught.value)
     assert (saved[0] / JOURNAL).read_bytes() == before
+
+
+MASK = ObjectResult.from_mask(1, 4, squares()[4] > 0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s: s.add_object(7), "name of object 2 must be text, not 7"),
+        (lambda s: s.add_object("b", color="red"), "a colour must be"),
+        (lambda s: s.edit("x", objects=[ObjectInfo(2, "b", "red")]), "a colour must be .* not 'red'"),
+        (lambda s: s.edit("x", objects=[ObjectInfo(0, "b")]), "a label must be a whole number from 1"),
+        (lambda s: s.edit("x", objects=[ObjectInfo(2**31, "b")]), "a label must be a whole number from 1"),
+        (lambda s: s.edit("x", objects=[ObjectInfo(2, 5)]), "name of object 2 must be text, not 5"),  # type: ignore[arg-type]
+        (lambda s: s.edit(3, [MASK]), "name of a step must be text, not 3"),
+        (lambda s: s.edit("x", [replace(MASK, confidence=87.0)]), "object 1 on slice 4 has the confidence 87"),
+        (lambda s: s.edit("x", [replace(MASK, confidence=np.nan)]), "confidence nan"),
+        (lambda s: s.edit("x", [replace(MASK, object_score=-1.0)]), "object score -1"),
+        (lambda s: s.edit("x", [replace(MASK, disagreement=2.0)]), "disagreement 2"),
+        (lambda s: s.edit("x", [replace(MASK, source="manual")]), "unknown source 'manual'"),  # type: ignore[arg-type]
+        (lambda s: s.edit("x", [replace(MASK, top=-2)]), "reaches over the slice"),
+        (lambda s: s.edit("x", [replace(MASK, left=20)]), "reaches over the slice"),
+        (lambda s: s.edit("x", [replace(MASK, top=1.5)]), "reaches over the slice"),  # type: ignore[arg-type]
+        (lambda s: s.edit("x", [replace(MASK, index=4.5)]), "slice 4.5 .* does not fit the stack"),  # type: ignore[arg-type]
+        (lambda s: s.edit("x", [replace(MASK, logits=MASK.logits / 8)]), "int8, not float64"),
+        (lambda s: s.apply(SliceResult(4, (replace(MASK, shape=(99, 99), top=80),))), "does not fit the stack"),
+        (lambda s: s.apply(SliceResult(4, (replace(MASK, source="manual"),))), "unknown source"),  # type: ignore[arg-type]
+        (lambda s: s.edit("x", objects=[ObjectInfo(2, "b", "#FF8000")]), None),
+        (lambda s: s.edit("x", [replace(MASK, top=np.int64(0))]), None),  # type: ignore[arg-type]
+    ],
+)
+def test_no_call_writes_what_cannot_be_read_again(
+    tmp_path: Path, call: Callable[[AnnotationSession], object], message: str | None
+) -> None:
+    session = make(tmp_path / "s", False)
+    session.add_object()
+    before = content(session)
+    if message is None:
+        call(session)
+        assert content(session) != before
+    else:
+        with pytest.raises(InputError, match=message) as caught:
+            call(session)
+        assert "\n" not in str(caught.value)
+        assert content(session) == before
+    session.add_box(1, 3, BOX)
+    session.close()
+    assert content(reopen(tmp_path / "s")) == content(session)
 
 
 def test_a_record_is_what_the_format_says(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
 
@@ -17,7 +16,7 @@ from napari_medsam2.geometry import View
 from napari_medsam2.prediction import Prediction
 from napari_medsam2.prompts import SlicePrompt, check_box, check_points
 from napari_medsam2.results import ObjectResult, PackedResult, Read, Source, pack_members
-from napari_medsam2.state import EntryKind, Key, Mark, ObjectInfo, Value, Wish
+from napari_medsam2.state import COLOR, EntryKind, Key, Mark, ObjectInfo, Value, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +32,6 @@ _LARGEST_SIDE = 2**13
 _MEMBERS = 4096
 """Of a memory bank."""
 _DTYPES = ("float32", "float16", "bfloat16")
-COLOR = re.compile(r"#[0-9a-f]{6}")
 
 
 class Shapes(Protocol):
@@ -90,7 +88,7 @@ def _encode_result(value: PackedResult, blobs: list[Blob]) -> dict[str, Any]:
     bare = value.bare
     blobs.append(Blob(value.data, value.size[0] * value.size[1], "zlib"))
     row: dict[str, Any] = {
-        "at": [bare.top, bare.left, *value.size],
+        "at": [int(v) for v in (bare.top, bare.left, *value.size)],
         "confidence": float(bare.confidence),
         "score": float(bare.object_score),
         "source": bare.source,
@@ -351,13 +349,3 @@ _DECODERS: dict[str, Any] = {
     "pending": _decode_pending,
     "memory": _decode_memory,
 }
-
-
-def check_color(color: str | None) -> str | None:
-    """Return a colour in small letters; InputError unless it is ``"#rrggbb"`` or None."""
-    if color is None:
-        return None
-    found = str(color).lower()
-    if not COLOR.fullmatch(found):
-        raise InputError(f'a colour must be "#rrggbb" in hexadecimal, not {color!r}')
-    return found

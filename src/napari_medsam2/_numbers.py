@@ -1,15 +1,31 @@
-"""The numbers that objects have in labels."""
+"""Whole numbers: what is one, and those that objects have in labels."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from napari_medsam2.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-__all__ = ["LARGEST_LABEL", "free_labels"]
+__all__ = ["LARGEST_LABEL", "check_label", "free_labels", "is_whole"]
 
 LARGEST_LABEL = 2**31 - 1
+
+
+def is_whole(value: object) -> bool:
+    """Whether it is Python's or numpy's whole number."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def check_label(label: int) -> int:
+    """Return a label as Python's number; InputError where it is none."""
+    if not is_whole(label) or not 1 <= label <= LARGEST_LABEL:
+        raise InputError(f"a label must be a whole number from 1 to {LARGEST_LABEL}, not {label!r}")
+    return int(label)
 
 
 def free_labels(taken: Collection[int]) -> Iterator[int]:

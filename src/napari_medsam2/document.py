@@ -96,6 +96,8 @@ class Document:
         self.state.check(changes)
         if step is None and self._group is not None:
             step, name = self._group
+        if not isinstance(name, str):
+            raise InputError(f"the name of a step must be text, not {name!r}")
         record = Record(self.new_step() if step is None else step, name, call, entries)
         self._save(to_piece(record, quick=True) if self.store is not None else None)
         self.revision += 1

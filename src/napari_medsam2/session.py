@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_medsam2._codec import check_color
-from napari_medsam2._numbers import LARGEST_LABEL, free_labels
+from napari_medsam2._numbers import check_label, free_labels, is_whole
 from napari_medsam2.errors import InputError
 from napari_medsam2.prompts import Prompt, SlicePrompt, along, check_box, check_mask, check_points, only_cuts
 from napari_medsam2.question import Answer, Question
 from napari_medsam2.results import LazyLabels, ObjectResult, PackedResult, SliceResult
 from napari_medsam2.session_base import Kind, SessionEvents
 from napari_medsam2.session_propagation import PropagatingSession
-from napari_medsam2.state import Key, ObjectInfo
+from napari_medsam2.state import Key, ObjectInfo, check_color
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,13 +75,9 @@ class AnnotationSession(PropagatingSession):
         Raises
         ------
         InputError
-            If the label is taken or not between 1 and 2³¹ − 1, or the colour is none.
+            If the label is taken or not between 1 and 2³¹ − 1, the name is no text, or the colour is none.
         """
-        if label is None:
-            label = next(free_labels(self.objects))
-        if not _is_whole(label) or not 1 <= label <= LARGEST_LABEL:
-            raise InputError(f"a label must be a whole number from 1 to {LARGEST_LABEL}, not {label!r}")
-        label = int(label)
+        label = next(free_labels(self.objects)) if label is None else check_label(label)
         if label in self.objects:
             raise InputError(f"label {label} is taken by {self.objects[label].name!r}; choose another")
         info = ObjectInfo(label, name or f"object {label}", check_color(color))
@@ -388,12 +383,8 @@ class AnnotationSession(PropagatingSession):
         return self.stack.slice_shape(int(index))
 
     def _check_index(self, index: int) -> None:
-        if not _is_whole(index) or not 0 <= index < len(self.stack):
+        if not is_whole(index) or not 0 <= index < len(self.stack):
             raise InputError(f"{self.noun} {index!r} does not exist: there are {self.noun}s 0 to {len(self.stack) - 1}")
 
 
 _NAMES = {"points": "clicks", "box": "box", "mask": "painted mask", "content": "prompts"}
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)

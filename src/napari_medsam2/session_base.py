@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+import numpy as np
+
 from napari_medsam2._edits import edited
+from napari_medsam2._numbers import is_whole
 from napari_medsam2.cache import EmbeddingCache
 from napari_medsam2.document import Document
 from napari_medsam2.errors import InputError
@@ -15,7 +19,7 @@ from napari_medsam2.memory import BankConfig
 from napari_medsam2.results import ObjectResult, PackedResult
 from napari_medsam2.session_events import SessionEvents
 from napari_medsam2.stack import ImageStack
-from napari_medsam2.state import Key
+from napari_medsam2.state import Key, check_color
 from napari_medsam2.storage import Settings, Store, load
 from napari_medsam2.words import noun
 
@@ -329,13 +333,14 @@ class SessionBase:
         changes: dict[Key, Value | None] = {}
         for label in removed_objects:
             changes |= dict.fromkeys(state.keys(label))
-        changes |= {Key("object", info.label): info for info in objects}
+        changes |= {Key("object", info.label): replace(info, color=check_color(info.color)) for info in objects}
         for label, index in removed:
             changes |= dict.fromkeys(self._at(label, index))
-        for packed in (one if isinstance(one, PackedResult) else PackedResult.of(one) for one in results):
-            label, index, shape = packed.bare.label, packed.bare.index, packed.bare.shape
-            if not 0 <= index < len(self.stack) or shape != self.stack.slice_shape(index):
-                raise InputError(f"a mask for {self.noun} {index} of {shape} does not fit the stack")
+        for one in results:
+            bare = one.bare if isinstance(one, PackedResult) else one
+            self._check_fits(bare)
+            label, index = bare.label, bare.index
+            packed = one if isinstance(one, PackedResult) else PackedResult.of(one)
             changes |= edited(state, packed, sources.get((label, index)))
             if accepted:
                 changes[Key("mark", label, index)] = "accepted"
@@ -372,6 +377,13 @@ class SessionBase:
         """Raise InputError where nothing can be changed: found out before a model is asked."""
         if self._document.store is not None:
             self._document.store.check()
+
+    def _check_fits(self, one: ObjectResult) -> None:
+        index, shape = one.index, one.shape
+        if not is_whole(index) or not 0 <= index < len(self.stack) or shape != self.stack.slice_shape(index):
+            raise InputError(f"a mask for {self.noun} {index} of {shape} does not fit the stack")
+        if one.logits.dtype != np.int8:
+            raise InputError(f"a mask's logits are eighths of type int8, not {one.logits.dtype}")
 
     def _at(self, label: int, index: int) -> list[Key]:
         """All of an object on a slice."""

@@ -258,6 +258,7 @@ class PropagatingSession(JudgedSession):
         changes: dict[Key, Value | None] = {}
         for one in result.objects:
             if self._free(one.label, result.index):
+                self._check_fits(one)
                 changes[Key("result", one.label, result.index)] = PackedResult.of(one)
                 changes[Key("mark", one.label, result.index)] = None
         self._document.commit(_title(call), changes, call, step)

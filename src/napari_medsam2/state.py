@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
+from napari_medsam2._numbers import check_label, is_whole
 from napari_medsam2.errors import InputError
 from napari_medsam2.prediction import Prediction
 from napari_medsam2.prompts import SlicePrompt
-from napari_medsam2.results import PackedResult, Results
+from napari_medsam2.results import PackedResult, Results, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 __all__ = [
+    "COLOR",
     "Changes",
     "Entry",
     "EntryKind",
@@ -24,8 +27,11 @@ __all__ = [
     "State",
     "Value",
     "Wish",
+    "check_color",
     "weigh",
 ]
+
+COLOR = re.compile(r"#[0-9a-f]{6}")
 
 Mark = Literal["accepted", "rejected", "skipped"]
 """What a person said of a mask: it is right and stays; it is wrong and was taken away; later."""
@@ -131,7 +137,9 @@ class State:
         return out
 
     def check(self, changes: Changes) -> None:
-        """Raise InputError where changes would leave an entry without its object."""
+        """Raise InputError where changes would leave an entry without its object, or could not be read once saved."""
+        for after in changes.values():
+            _check_value(after)
         gone = {key.label for key, after in changes.items() if key.kind == "object" and after is None}
         new = {key.label for key, after in changes.items() if key.kind == "object" and after is not None}
         for key, after in changes.items():
@@ -186,6 +194,38 @@ class State:
                 ordered = sorted(self.objects.items())
                 self.objects.clear()
                 self.objects.update(ordered)
+
+
+def check_color(color: str | None) -> str | None:
+    """Return a colour in small letters; InputError unless it is ``"#rrggbb"`` or None."""
+    if color is None:
+        return None
+    found = str(color).lower()
+    if not COLOR.fullmatch(found):
+        raise InputError(f'a colour must be "#rrggbb" in hexadecimal, not {color!r}')
+    return found
+
+
+def _check_value(value: Value | None) -> None:
+    """Raise InputError for an object or a mask that the journal's reader would refuse, whoever made it."""
+    if isinstance(value, ObjectInfo):
+        check_label(value.label)
+        if not isinstance(value.name, str):
+            raise InputError(f"the name of object {value.label} must be text, not {value.name!r}")
+        check_color(value.color)
+    elif isinstance(value, PackedResult):
+        bare = value.bare
+        what = f"the mask of object {bare.label} on slice {bare.index}"
+        for start, size, whole in zip((bare.top, bare.left), value.size, bare.shape, strict=True):
+            if not is_whole(start) or not 0 <= start <= whole - size:
+                raise InputError(f"{what} reaches over the slice: {value.size} at ({bare.top}, {bare.left})")
+        if bare.source not in get_args(Source):
+            raise InputError(f"{what} is of the unknown source {bare.source!r}; choose prompt, mask or propagated")
+        for name, number in (("confidence", bare.confidence), ("object score", bare.object_score)):
+            if not 0 <= number <= 1:
+                raise InputError(f"{what} has the {name} {number}; it must be from 0 to 1")
+        if bare.disagreement is not None and not 0 <= bare.disagreement <= 1:
+            raise InputError(f"{what} has the disagreement {bare.disagreement}; it must be from 0 to 1")
 
 
 def weigh(value: Value | None) -> int:
