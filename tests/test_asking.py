@@ -63,6 +63,17 @@ def test_a_late_answer_changes_nothing(session: AnnotationSession) -> None:
     assert session.take(gone) is None
 
 
+def test_an_answer_for_an_object_that_was_removed_is_not_the_next_ones(session: AnnotationSession) -> None:
+    late = session.ask_box(1, 5, BOX).answer()
+    session.remove_object(1)
+    assert session.add_object("another") == 1
+    assert session.take(late) is None
+    assert not session.prompts
+    session.undo()
+    session.undo()
+    assert session.take(late) is not None
+
+
 def test_what_cannot_be_asked_is_said_before_the_model_is_asked(session: AnnotationSession) -> None:
     with pytest.raises(InputError, match="outside"):
         session.ask_points(1, 5, [(70, 7)], [1])

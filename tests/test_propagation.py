@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import dice
-from tests.dummy import DummyBackend, squares
+from tests.dummy import DummyBackend, squares, stack_of_squares
 
 from napari_medsam2 import AnnotationSession, ImageStack
+from napari_medsam2.replay import replay as replayed
 from napari_medsam2.results import ObjectResult
+from napari_medsam2.state import ObjectInfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -209,6 +211,46 @@ def test_a_removed_object_takes_no_late_results(session: AnnotationSession) -> N
     session.remove_object(2)
     session.apply(late)
     assert 2 not in np.unique(session.slice_labels(late.index))
+
+
+def test_a_new_object_gets_no_masks_of_one_that_had_its_label_before(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    session = AnnotationSession.create(folder, stack_of_squares(), backend=DummyBackend())
+    one = session.add_object("one")
+    session.add_box(one, 3, (1, 1, 12, 12))
+    walk = session.propagate()
+    next(walk)
+    session.remove_object(one)
+    assert session.add_object("two") == one
+    session.add_box(one, 7, (12, 12, 22, 22))
+    session.clear_prompts(one, 7)
+    for _ in walk:
+        pass
+    assert session.results.indices() == []
+    assert session.pending == {(one, 7)}
+    assert replayed(session) == ()
+
+    session.rename_object(one, "three")
+    session.add_box(one, 7, (12, 12, 22, 22))
+    session.close()
+    session = AnnotationSession.open(folder, stack=stack_of_squares(), backend=DummyBackend())
+    # Another name, its undo, and a removal that was undone leave it the same object.
+    walk = session.propagate()
+    session.rename_object(one, "four")
+    session.recolor_object(one, "#ff0000")
+    session.edit("five", objects=[ObjectInfo(one, "five")])
+    session.undo()
+    session.remove_object(one)
+    session.undo()
+    for _ in range(4):
+        session.undo()
+    assert session.objects[one].name == "two"
+    for _ in range(2):
+        session.redo()
+    assert session.objects[one].name == "three"
+    for _ in walk:
+        pass
+    assert len(session.results) == len(session.stack)
 
 
 def test_a_collection_is_segmented_from_one_mask(backend: Backend) -> None:

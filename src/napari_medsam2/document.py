@@ -9,14 +9,14 @@ from napari_medsam2._journal import Piece
 from napari_medsam2._lock import claim
 from napari_medsam2.errors import InputError
 from napari_medsam2.history import BUDGET, Command, History, Record
-from napari_medsam2.state import Entry, ObjectInfo, State
+from napari_medsam2.state import ObjectInfo, State
 from napari_medsam2.storage import Store, to_piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from napari_medsam2.state import Changes, Key
+    from napari_medsam2.state import Changes, Entry, Key
     from napari_medsam2.storage import Saved, Settings
 
 __all__ = ["Document"]
@@ -88,7 +88,7 @@ class Document:
         """
         if step is not None and step in self._withdrawn:
             return False
-        entries = {key: Entry(self.state.get(key), after) for key, after in changes.items()}
+        entries = self.state.entries(changes)
         entries = {key: e for key, e in entries.items() if e.before is not e.after and not _equal(e)}
         goes_on = step is not None and bool(self.history.done) and self.history.done[-1].step == step
         if not entries and not goes_on:

@@ -36,6 +36,8 @@ class Question:
         What was said before; if that changes meanwhile, the answer comes too late.
     current : ObjectResult or None
         The mask so far, which clicks refine.
+    born : int
+        Which object had the label; a later one does not get the answer.
     whole : bool
         Whether to look at the whole slice, as collections do.
     call : mapping
@@ -50,6 +52,7 @@ class Question:
     prompt: SlicePrompt
     before: SlicePrompt | None
     current: ObjectResult | None
+    born: int = 0
     whole: bool = False
     call: Mapping[str, Any] = field(default_factory=dict)
 

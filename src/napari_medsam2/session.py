@@ -263,7 +263,7 @@ class AnnotationSession(PropagatingSession):
         """
         asked = answer.question
         label, index = asked.label, asked.index
-        if label not in self.objects or self.prompts.get((label, index)) is not asked.before:
+        if self._born(label) != asked.born or self.prompts.get((label, index)) is not asked.before:
             return None
         changes: dict[Key, Value | None] = {
             Key("prompt", label, index): asked.prompt,
@@ -350,9 +350,9 @@ class AnnotationSession(PropagatingSession):
     def _question(
         self, label: int, index: int, prompt: SlicePrompt, current: ObjectResult | None, call: Mapping[str, Any]
     ) -> Question:
-        before, whole = self.prompts.get((label, index)), self._whole(prompt)
+        before, born, whole = self.prompts.get((label, index)), self._born(label) or 0, self._whole(prompt)
         return Question(
-            self.stack, self.backend, self._cache, int(label), int(index), prompt, before, current, whole, call
+            self.stack, self.backend, self._cache, int(label), int(index), prompt, before, current, born, whole, call
         )
 
     def _do(self, question: Question) -> SliceResult:

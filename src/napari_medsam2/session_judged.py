@@ -131,6 +131,11 @@ class JudgedSession(SessionBase):
             known = ", ".join(map(str, list(self.objects)[:20])) or "none yet; call add_object first"
             raise InputError(f"there is no object {label!r}; the objects are: {known}")
 
+    def _born(self, label: int) -> int | None:
+        """Which object has a label: a number that no other one had or gets; None where there is none."""
+        info = self.objects.get(label)
+        return None if info is None else info.born
+
     def _wish(self, label: int, index: int, wish: Wish | None, verb: str) -> None:
         self.check_writable()
         self._check_object(label)

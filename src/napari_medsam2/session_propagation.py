@@ -210,11 +210,12 @@ class PropagatingSession(JudgedSession):
     def _begin(self, plan: Plan, call: Mapping[str, Any]) -> Propagation:
         step = self._document.new_step()
         said = {key: self.prompts.get(key) for key in reached_by(plan, self._document.state.pending)}
+        births = {label: self._born(label) for label in plan.seeds}
         call = {**call, "run": step}
         return Propagation(
             plan,
-            lambda result: self._apply(result, call, step),
-            lambda left: self._finish(left, said, call, step),
+            lambda result: self._apply(result, births, call, step),
+            lambda left: self._finish(left, said, births, call, step),
             lambda: self._document.withdrawn(step),
         )
 
@@ -236,6 +237,7 @@ class PropagatingSession(JudgedSession):
         self,
         left: tuple[tuple[int, int], ...],
         said: Mapping[tuple[int, int], SlicePrompt | None],
+        births: Mapping[int, int | None],
         call: Mapping[str, Any],
         step: int,
     ) -> None:
@@ -243,30 +245,33 @@ class PropagatingSession(JudgedSession):
         changes: dict[Key, Value | None] = {}
         for label, index in left:
             old = self.results.packed(label, index)
-            if old is not None and old.bare.source == "propagated" and self._free(label, index):
+            if old is not None and old.bare.source == "propagated" and self._free(label, index, births):
                 changes |= {Key("result", label, index): None, Key("mark", label, index): None}
-        # Not those that were prompted anew while this was under way.
-        carried = [key for key, prompt in said.items() if self.prompts.get(key) is prompt]
+        # Not those that were prompted anew while this was under way, nor those of a new object of that label.
+        same = {label for label, born in births.items() if self._born(label) == born}
+        carried = [key for key, prompt in said.items() if key[0] in same and self.prompts.get(key) is prompt]
         changes |= {Key("pending", label, index): None for label, index in carried}
         self._document.commit(_title(call), changes, {**call, "do": "finish"}, step)
 
     def apply(self, result: SliceResult) -> None:
         """Take over a result of a propagation; objects that were removed, or prompted there since, are left alone."""
-        self._apply(result, {"do": "apply"}, None)
+        self._apply(result, {one.label: self._born(one.label) for one in result.objects}, {"do": "apply"}, None)
 
-    def _apply(self, result: SliceResult, call: Mapping[str, Any], step: int | None) -> None:
+    def _apply(
+        self, result: SliceResult, births: Mapping[int, int | None], call: Mapping[str, Any], step: int | None
+    ) -> None:
         changes: dict[Key, Value | None] = {}
         for one in result.objects:
-            if self._free(one.label, result.index):
+            if self._free(one.label, result.index, births):
                 self._check_fits(one)
                 changes[Key("result", one.label, result.index)] = PackedResult.of(one)
                 changes[Key("mark", one.label, result.index)] = None
         self._document.commit(_title(call), changes, call, step)
 
-    def _free(self, label: int, index: int) -> bool:
-        """Whether a propagation may write there."""
-        at = label, index
-        if label not in self.objects or at in self.prompts or self.marks.get(at) == "accepted":
+    def _free(self, label: int, index: int, births: Mapping[int, int | None]) -> bool:
+        """Whether a propagation may write there, which began with these objects."""
+        at, born = (label, index), self._born(label)
+        if born is None or born != births.get(label) or at in self.prompts or self.marks.get(at) == "accepted":
             return False
         # As in the plan: what is remembered of a slice and its mask stay the same.
         pinned = self.results.get(label, index) if self.pins.get(at) == "pinned" else None

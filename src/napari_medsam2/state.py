@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from napari_medsam2._numbers import check_label, is_whole
@@ -33,6 +34,8 @@ __all__ = [
 
 COLOR = re.compile(r"#[0-9a-f]{6}")
 
+_births = itertools.count(1)
+
 Mark = Literal["accepted", "rejected", "skipped"]
 """What a person said of a mask: it is right and stays; it is wrong and was taken away; later."""
 
@@ -54,11 +57,14 @@ class ObjectInfo:
         What a person calls it.
     color : str, optional
         ``"#rrggbb"``; None: the viewer chooses.
+    born : int, optional
+        What tells it from other objects that had its label before, or have it later; by itself. It is not saved.
     """
 
     label: int
     name: str
     color: str | None = None
+    born: int = field(default_factory=lambda: next(_births), compare=False, repr=False)
 
 
 class Key(NamedTuple):
@@ -131,9 +137,17 @@ class State:
 
     def update(self, changes: Changes) -> dict[Key, Entry]:
         """Carry out changes; what each entry was and is."""
+        out = self.entries(changes)
+        for key, entry in out.items():
+            self.put(key, entry.after)
+        return out
+
+    def entries(self, changes: Changes) -> dict[Key, Entry]:
+        """What each entry is and would be; an object with another name or colour is still the same one."""
         out = {key: Entry(self.get(key), after) for key, after in changes.items()}
-        for key, after in changes.items():
-            self.put(key, after)
+        for key, (before, after) in out.items():
+            if isinstance(before, ObjectInfo) and isinstance(after, ObjectInfo):
+                out[key] = Entry(before, replace(after, born=before.born))
         return out
 
     def check(self, changes: Changes) -> None:
