@@ -13,7 +13,7 @@ from napari_medsam2._compact import CERTAIN, compact
 from napari_medsam2.overlap import share_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from napari_medsam2.geometry import Box, View
 
@@ -319,11 +319,11 @@ class Results:
         for _, entry in sorted(self._slices.get(index, {}).items()):
             yield entry.unpack()
 
-    def summary(self) -> Iterator[tuple[int, int, float, float, Source]]:
-        """``(index, label, confidence, object score, source)`` of everything, in order; without the masks."""
-        for index in sorted(self._slices):
-            for label in sorted(self._slices[index]):
-                bare = self._slices[index][label].bare
+    def summary(self, labels: Collection[int] | None = None) -> Iterator[tuple[int, int, float, float, Source]]:
+        """``(index, label, confidence, object score, source)`` of all or some, in order; without the masks."""
+        for index, held in sorted(self._slices.items()):
+            for label in sorted(held if labels is None else held.keys() & labels):
+                bare = held[label].bare
                 yield index, label, bare.confidence, bare.object_score, bare.source
 
     def compose(self, index: int, shape: tuple[int, int], dtype: np.dtype[Any]) -> np.ndarray:

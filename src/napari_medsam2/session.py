@@ -99,7 +99,7 @@ class AnnotationSession(PropagatingSession):
     def remove_object(self, label: int) -> None:
         """Remove an object with its prompts and masks."""
         self._check_object(label)
-        changes = dict.fromkeys(self._document.state.keys(label))
+        changes = dict.fromkeys(self._document.state.keys([label]))
         self._document.commit(f"remove object {label}", changes, {"do": "object"})
 
     # -- prompts ---------------------------------------------------------------------------------------------------
@@ -290,8 +290,7 @@ class AnnotationSession(PropagatingSession):
         chosen = list(self.objects) if labels is None else list(labels)
         for label in chosen:
             self._check_object(label)
-        state = self._document.state
-        keys = [k for label in chosen for k in state.keys(label) if start <= k.index < stop]
+        keys = [k for k in self._document.state.keys(chosen) if start <= k.index < stop]
         changes: dict[Key, Value | None] = dict.fromkeys(keys)
         changes |= {Key("pending", k.label, k.index): True for k in keys if k.kind == "prompt"}
         self._document.commit(f"clear {self.noun}s {start} to {stop - 1}", changes, {"do": "clear"})

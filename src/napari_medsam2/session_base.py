@@ -330,9 +330,7 @@ class SessionBase:
         """
         self.check_writable()
         state = self._document.state
-        changes: dict[Key, Value | None] = {}
-        for label in removed_objects:
-            changes |= dict.fromkeys(state.keys(label))
+        changes: dict[Key, Value | None] = dict.fromkeys(state.keys(removed_objects))
         changes |= {Key("object", info.label): replace(info, color=check_color(info.color)) for info in objects}
         for label, index in removed:
             changes |= dict.fromkeys(self._at(label, index))

@@ -160,23 +160,24 @@ class State:
             if key.kind != "object" and after is not None and key.label not in new:
                 if key.label not in self.objects or key.label in gone:
                     raise InputError(f"there is no object {key.label} for the {key.kind} on slice {key.index}")
-        for label in gone:
-            left = [k for k in self.keys(label) if k.kind != "object" and changes.get(k, self.get(k)) is not None]
-            if left:
-                raise InputError(f"object {label} cannot go while its {left[0].kind} on slice {left[0].index} stays")
+        for key in self.keys(gone):
+            if key.kind != "object" and (key not in changes or changes[key] is not None):
+                raise InputError(f"object {key.label} cannot go while its {key.kind} on slice {key.index} stays")
 
-    def keys(self, label: int | None = None) -> Iterator[Key]:
-        """Go through the keys of everything, or of all that is one object's, objects first."""
-        for known in list(self.objects) if label is None else [label] if label in self.objects else []:
-            yield Key("object", known)
+    def keys(self, labels: Iterable[int] | None = None) -> Iterator[Key]:
+        """Go through the keys of everything, or of all that is some objects', objects first."""
+        chosen = None if labels is None else set(labels)
+        for known in list(self.objects):
+            if chosen is None or known in chosen:
+                yield Key("object", known)
         for kind in get_args(EntryKind)[1:]:
             places: Iterable[tuple[int, int]]
             if kind == "result":
-                places = [(one, index) for index, one, *_ in self.results.summary()]
+                places = [(one, index) for index, one, *_ in self.results.summary(chosen)]
             else:
                 places = list(self._table(kind))
             for one, index in places:
-                if label is None or one == label:
+                if chosen is None or one in chosen:
                     yield Key(kind, one, index)
 
     def copy(self) -> State:
@@ -205,9 +206,8 @@ class State:
             self.objects[label] = value
             if not known and label < last:
                 # In order of labels whatever was undone in between.
-                ordered = sorted(self.objects.items())
-                self.objects.clear()
-                self.objects.update(ordered)
+                for above in [one for one in self.objects if one > label]:
+                    self.objects[above] = self.objects.pop(above)
 
 
 def check_color(color: str | None) -> str | None:
