@@ -97,6 +97,7 @@ def test_a_neighbouring_prompt_is_carried_on_again_the_other_way_too() -> None:
 def test_where_nothing_was_changed_nothing_is_done() -> None:
     session = first_pass()
     assert list(session.repropagate()) == []
+    session.repropagate().close()  # type: ignore[attr-defined]
     correct(session)
     assert list(session.repropagate())
     assert list(session.repropagate()) == []

@@ -20,6 +20,7 @@ from tests.saving import annotate, content
 
 from napari_medsam2 import AnnotationSession, ImageStack, InputError, ObjectResult, SliceResult, storage
 from napari_medsam2._journal import MAGIC, Blob, JournalFile, Piece, Tail, pack, read_records
+from napari_medsam2.memory import BankConfig
 from napari_medsam2.state import ObjectInfo
 from napari_medsam2.storage import JOURNAL
 
@@ -495,6 +496,39 @@ def test_no_call_writes_what_cannot_be_read_again(
     session.add_box(1, 3, BOX)
     session.close()
     assert content(reopen(tmp_path / "s")) == content(session)
+
+
+def test_numpys_numbers_are_as_good_as_pythons(tmp_path: Path) -> None:
+    """What JSON does not write: an index from `argmax`, a label from `unique`, a bank's size from an array."""
+    bank = BankConfig("released", np.int64(4), tolerance=np.float32(0.25), draws=np.bool_(False), seed=np.uint8(3))  # type: ignore[arg-type]
+    session = AnnotationSession.create(tmp_path / "s", stack_of_squares(), backend=DummyBackend(), memory=bank)
+    one = np.int64(1)
+    session.edit("a", [replace(MASK, label=one, index=one)], objects=[ObjectInfo(one, "a")])  # type: ignore[arg-type]
+    session.add_box(one, np.int64(4), np.array(BOX))  # type: ignore[arg-type]
+    found = list(
+        session.propagate(
+            np.array([1]),  # type: ignore[arg-type]
+            start=np.argmax([0, 1]),  # type: ignore[arg-type]
+            stop=np.uint8(8),  # type: ignore[arg-type]
+            patience=np.int32(2),  # type: ignore[arg-type]
+            part=np.bool_(True),  # type: ignore[arg-type]
+        )
+    )
+    assert {one.index for one in found} == {1, 2, 3, 5, 6, 7}
+    session.edit("b", [replace(MASK, label=one, index=np.int64(6))])  # type: ignore[arg-type]
+    session.clear_prompts(one, np.int64(4))  # type: ignore[arg-type]
+    session.add_box(one, np.int64(5), np.array(BOX))  # type: ignore[arg-type]
+    again = session.repropagate(np.array([1, 1]), np.float32(0.5), np.int64(1), np.int64(3), np.bool_(False))  # type: ignore[arg-type]
+    assert len(list(again)) > 2
+    session.configure(BankConfig(size=np.int64(5)))  # type: ignore[arg-type]
+    session.close()
+    back = reopen(tmp_path / "s")
+    assert content(back) == content(session)
+    assert back.bank == BankConfig(size=5)
+    with pytest.raises(InputError, match=r"start must be a whole number, not 1\.0"):
+        back.propagate(start=1.0)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"settle must be a whole number, not 1\.5"):
+        back.repropagate(settle=1.5)  # type: ignore[arg-type]
 
 
 def test_a_record_is_what_the_format_says(tmp_path: Path) -> None:

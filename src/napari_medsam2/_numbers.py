@@ -11,7 +11,7 @@ from napari_medsam2.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-__all__ = ["LARGEST_LABEL", "check_label", "free_labels", "is_whole"]
+__all__ = ["LARGEST_LABEL", "check_label", "check_whole", "free_labels", "is_whole"]
 
 LARGEST_LABEL = 2**31 - 1
 
@@ -19,6 +19,13 @@ LARGEST_LABEL = 2**31 - 1
 def is_whole(value: object) -> bool:
     """Whether it is Python's or numpy's whole number."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def check_whole(value: int, what: str) -> int:
+    """Return a whole number as Python's; InputError, which begins with ``what``, where it is none."""
+    if not is_whole(value):
+        raise InputError(f"{what} must be a whole number, not {value!r}")
+    return int(value)
 
 
 def check_label(label: int) -> int:

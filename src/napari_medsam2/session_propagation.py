@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
+from napari_medsam2._numbers import check_whole
 from napari_medsam2.correction import follow_up, reached_by
 from napari_medsam2.errors import InputError
 from napari_medsam2.plan import Direction, Plan, Propagation, Seed
@@ -61,8 +62,10 @@ class PropagatingSession(JudgedSession):
         """
         if direction not in get_args(Direction):
             raise InputError(f"unknown direction {direction!r}; choose both, forward or backward")
-        first, last = 0 if start is None else start, len(self.stack) if stop is None else stop
+        first = 0 if start is None else check_whole(start, "start")
+        last = len(self.stack) if stop is None else check_whole(stop, "stop")
         self._check_range(first, last)
+        patience = None if patience is None else check_whole(patience, "patience")
         if patience is not None and patience < 1:
             raise InputError(f"patience must be 1 slice or more, or None, not {patience}")
         state = self._document.state
@@ -103,7 +106,7 @@ class PropagatingSession(JudgedSession):
             first,
             last,
             patience,
-            part,
+            bool(part),
             kept,
             pins=pins,
             drops=frozenset(key for key, wish in state.memories.items() if wish == "dropped"),
@@ -140,8 +143,8 @@ class PropagatingSession(JudgedSession):
         """Begin what `propagate` does, for programs in which the model works in a thread of its own."""
         self.check_writable()
         plan = self.plan(labels, direction, start, stop, patience, part)
-        asked = {"labels": sorted(plan.seeds), "direction": direction, "start": plan.start, "stop": plan.stop}
-        return self._begin(plan, {"do": "propagate", **asked, "patience": patience, "part": part})
+        asked = {"labels": sorted(map(int, plan.seeds)), "direction": direction, "start": plan.start, "stop": plan.stop}
+        return self._begin(plan, {"do": "propagate", **asked, "patience": plan.patience, "part": plan.part})
 
     def repropagate(
         self,
@@ -178,8 +181,7 @@ class PropagatingSession(JudgedSession):
         InputError
             If an object does not exist or a number makes no sense.
         """
-        begun = self.start_again(labels, agreement, settle, patience, part)
-        return iter(()) if begun is None else self._walk(begun)
+        return self._walk(self.start_again(labels, agreement, settle, patience, part))
 
     def start_again(
         self,
@@ -193,19 +195,20 @@ class PropagatingSession(JudgedSession):
         self.check_writable()
         if not 0 < agreement <= 1:
             raise InputError(f"agreement must be an IoU above 0 and up to 1, not {agreement}")
+        settle = check_whole(settle, "settle")
         if settle < 1:
             raise InputError(f"settle must be 1 slice or more, not {settle}")
-        for label in labels or ():
+        for label in () if labels is None else labels:
             self._check_object(label)
         state = self._document.state
         pending = [key for key in state.pending if labels is None or key[0] in labels]
         seeded = {label for label, _ in state.prompts}
-        chosen = sorted({label for label, _ in pending} & seeded)
+        chosen = sorted({int(label) for label, _ in pending} & seeded)
         if not chosen:
             return None
         plan = follow_up(self.plan(chosen, patience=patience, part=part), pending, self.results, agreement, settle)
-        asked = {"labels": chosen, "agreement": agreement, "settle": settle, "patience": patience, "part": part}
-        return self._begin(plan, {"do": "repropagate", **asked})
+        asked = {"labels": chosen, "agreement": float(agreement), "settle": settle}
+        return self._begin(plan, {"do": "repropagate", **asked, "patience": plan.patience, "part": plan.part})
 
     def _begin(self, plan: Plan, call: Mapping[str, Any]) -> Propagation:
         step = self._document.new_step()
@@ -219,7 +222,9 @@ class PropagatingSession(JudgedSession):
             lambda: self._document.withdrawn(step),
         )
 
-    def _walk(self, begun: Propagation) -> Iterator[SliceResult]:
+    def _walk(self, begun: Propagation | None) -> Iterator[SliceResult]:
+        if begun is None:
+            return
         walk = run(begun.plan)
         try:
             while not begun.withdrawn():
