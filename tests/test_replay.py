@@ -14,7 +14,7 @@ from napari_medsam2.replay import replay
 from napari_medsam2.results import PackedResult
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 
@@ -49,6 +49,78 @@ def test_interleaved_and_cancelled_propagations_are_replayed() -> None:
     session.add_points(1, 9, [(7, 8)], [1])
     next(walk)
     walk.close()  # type: ignore[attr-defined]
+    assert replay(session) == ()
+
+
+def square(side: int = 7) -> np.ndarray:
+    out = np.zeros((24, 24), bool)
+    out[2 : 2 + side, 2 : 2 + side] = True
+    return out
+
+
+@pytest.mark.parametrize("history_bytes", [2**28, 0])
+@pytest.mark.parametrize("prompted", [1, 10])
+def test_a_propagation_that_had_nowhere_to_go_is_replayed(prompted: int, history_bytes: int) -> None:
+    stack = ImageStack(squares(prompted), "ZYX", window=(0, 255))
+    session = AnnotationSession(stack, backend=DummyBackend(), history_bytes=history_bytes)
+    session.add_object()
+    for index in range(prompted):
+        session.add_box(1, index, (2.5, 2.5, 10.5, 11.5))
+    assert list(session.propagate()) == []
+    assert not session.pending
+    assert replay(session) == ()
+    session.remove_object(1)
+    assert replay(session) == ()
+
+
+@pytest.mark.parametrize("history_bytes", [2**28, 0])
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        lambda s: s.paint(5, {1: square()}),
+        lambda s: s.add_points(1, 6, [(7, 8)], [1]),
+        lambda s: s.accept(1, 7),
+        lambda s: s.pin_memory(1, 7),
+        lambda s: s.clear_prompts(1, 9),
+        lambda s: s.remove_object(1),
+        lambda s: (s.paint(5, {1: square()}), s.undo(), s.accept(1, 7)),
+    ],
+    ids=["stroke", "click", "accept", "pin", "clear", "remove", "undo"],
+)
+@pytest.mark.parametrize("again", [False, True])
+def test_what_is_done_before_the_first_slice_is_there_is_replayed(
+    tmp_path: Path, meanwhile: Callable[[AnnotationSession], object], again: bool, history_bytes: int
+) -> None:
+    """As in the dock: the model's thread works on the first slice, and a person goes on."""
+    session = AnnotationSession.create(
+        tmp_path / "s", stack_of_squares(), backend=DummyBackend(), history_bytes=history_bytes
+    )
+    session.add_object()
+    session.add_box(1, 2, (2.5, 2.5, 10.5, 11.5))
+    session.add_mask(1, 9, square(12))
+    for _ in session.propagate():
+        pass
+    session.add_mask(1, 3, square(5))
+    walk = session.repropagate(settle=9) if again else session.propagate()
+    meanwhile(session)
+    for _ in walk:
+        pass
+    assert replay(session) == ()
+    session.close()
+    back = AnnotationSession.open(tmp_path / "s", backend=DummyBackend(), stack=stack_of_squares())
+    assert replay(back) == ()
+
+
+def test_a_slice_that_left_no_record_does_not_put_a_replay_out_of_step() -> None:
+    session = AnnotationSession(stack_of_squares(), backend=DummyBackend())
+    session.add_object()
+    session.add_box(1, 4, (2.5, 2.5, 10.5, 11.5))
+    walk = session.propagate()
+    # The first slice, which is no longer the propagation's.
+    session.paint(5, {1: square()})
+    assert [next(walk).index, next(walk).index] == [5, 6]
+    walk.close()  # type: ignore[attr-defined]
+    assert session.results.indices() == [4, 5, 6]
     assert replay(session) == ()
 
 

@@ -15,7 +15,7 @@ from napari_medsam2.session import AnnotationSession
 from napari_medsam2.storage import JOURNAL, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from napari_medsam2._progress import Tell
@@ -81,25 +81,65 @@ def replay(session: AnnotationSession, backend: Backend | None = None, tell: Tel
         session.stack, backend=backend or session.backend, memory=session.bank, kind=session.kind, history_bytes=0
     )
     records = list(session._document.history.records())
+    waiting = _runs(records)
     walks: dict[int, Iterator[SliceResult]] = {}
     for number, record in enumerate(records):
         tell("steps", number, len(records))
         try:
-            _do(again, record, walks)
+            _do(again, record, waiting, walks)
         except InputError as error:
             raise InputError(f"step {number + 1} ({record.name}) cannot be done again: {error}") from error
     tell("steps", len(records), len(records))
     return tuple(_compare(session, again))
 
 
-def _do(session: AnnotationSession, record: Record, walks: dict[int, Iterator[SliceResult]]) -> None:
+def _runs(records: Iterable[Record]) -> dict[int, Mapping[str, Any]]:
+    """What was asked of each propagation, in the order in which they were begun."""
+    out: dict[int, Mapping[str, Any]] = {}
+    for record in records:
+        call = record.call
+        if call["do"] in ("propagate", "repropagate") or (call["do"] == "finish" and "labels" in call):
+            run = call.get("run")
+            if type(run) is int:
+                out.setdefault(run, call)
+    return dict(sorted(out.items()))
+
+
+def _begin(
+    session: AnnotationSession,
+    record: Record,
+    waiting: dict[int, Mapping[str, Any]],
+    walks: dict[int, Iterator[SliceResult]],
+) -> None:
+    """Begin the propagations that had been begun before a step was done, though their first slice came after it."""
+    own = record.call.get("run")
+    # Steps and runs share their numbers, which are given when one begins.
+    for run in [run for run in waiting if run < record.step or run == own]:
+        call = {name: value for name, value in waiting[run].items() if name not in ("do", "run")}
+        try:
+            walks[run] = session.repropagate(**call) if "agreement" in call else session.propagate(**call)
+        except InputError:
+            # What it began with may have been undone since; then it is begun as late as can be.
+            if run == own:
+                raise
+        else:
+            del waiting[run]
+
+
+def _do(
+    session: AnnotationSession,
+    record: Record,
+    waiting: dict[int, Mapping[str, Any]],
+    walks: dict[int, Iterator[SliceResult]],
+) -> None:
     call: dict[str, Any] = dict(record.call)
     did = call.pop("do")
-    if did not in RECOMPUTED:
-        changes: dict[Key, Value | None] = {key: entry.after for key, entry in record.entries.items()}
-        session._document.commit(record.name, changes, record.call)
-        return
     try:
+        _begin(session, record, waiting, walks)
+        if did not in RECOMPUTED:
+            changes: dict[Key, Value | None] = {key: entry.after for key, entry in record.entries.items()}
+            session._document.commit(record.name, changes, record.call)
+            return
         _recompute(session, record, did, call, walks)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"what was asked for is not recorded as it should be ({error!r})") from error
@@ -109,11 +149,11 @@ def _recompute(
     session: AnnotationSession, record: Record, did: str, call: dict[str, Any], walks: dict[int, Iterator[SliceResult]]
 ) -> None:
     if did in ("propagate", "repropagate"):
-        run = call.pop("run")
-        if run not in walks:
-            walks[run] = session.propagate(**call) if did == "propagate" else session.repropagate(**call)
         for _ in range(record.count):
-            next(walks[run], None)
+            # A slice of which nothing could be taken over has left no record.
+            before = session.revision
+            while next(walks[call["run"]], None) is not None and session.revision == before:
+                pass
     elif did == "finish":
         for _ in walks.pop(call["run"], ()):
             pass
