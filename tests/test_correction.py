@@ -86,6 +86,27 @@ def test_a_tip_that_carries_nothing_takes_nothing_away() -> None:
         assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.9, index
 
 
+def test_a_walk_that_ends_takes_nothing_from_one_that_is_not_done_again() -> None:
+    """From slice 11 masks are carried back towards 1 again, from 1 they are not: 2 and 3 are the latter's."""
+    image = np.full((24, 24, 24), 20, np.uint8)
+    image[:, 4:12, 4:12] = 200
+    image[4:7] = 20
+    session = AnnotationSession(ImageStack(image, "ZYX", window=(0, 255)), backend=DummyBackend())
+    session.add_object()
+    for index in (1, 11):
+        session.add_box(1, index, (3.5, 3.5, 11.5, 11.5))
+    for _ in session.propagate():
+        pass
+    before = masks(session)
+    correct(session, 20)
+    reached = {r.index for r in session.repropagate(settle=100)}
+    assert 5 in reached
+    assert not {2, 3} & reached
+    for index in (2, 3):
+        assert before[index].any()
+        np.testing.assert_array_equal(session.slice_labels(index) == 1, before[index])
+
+
 def test_a_neighbouring_prompt_is_carried_on_again_the_other_way_too() -> None:
     """Between two prompts beside each other there is no slice; the memory of the new one counts behind the old one."""
     session = first_pass()

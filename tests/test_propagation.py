@@ -136,6 +136,58 @@ def test_between_two_prompts_masks_come_from_either(session: AnnotationSession, 
         assert outside.disagreement is None
 
 
+def gone_in_the_middle() -> AnnotationSession:
+    """An object that is prompted on 1 and 11 and not to be seen on 4 to 6, propagated."""
+    image = squares(14)
+    image[4:7] = 30
+    session = AnnotationSession(ImageStack(image, "ZYX", window=(0, 255)), backend=DummyBackend())
+    label = session.add_object()
+    session.add_box(label, 1, (1, 1, 12, 12))
+    session.add_box(label, 11, (1, 1, 16, 16))
+    for _ in session.propagate():
+        pass
+    return session
+
+
+@pytest.mark.parametrize(
+    ("asked", "done"),
+    [
+        ({"stop": 9}, range(9)),
+        ({"start": 3}, range(3, 14)),
+        ({"direction": "forward"}, range(1, 14)),
+        ({"direction": "backward"}, range(11)),
+        ({"stop": 9, "direction": "forward"}, range(9)),
+    ],
+)
+def test_masks_of_walks_that_are_not_done_stay(asked: dict[str, Any], done: range) -> None:
+    """Walks end where the object is not to be seen: what lies behind is another walk's, or outside the range."""
+    session = gone_in_the_middle()
+    before = {i: session.slice_labels(i) == 1 for i in range(14)}
+    there = [i for i in range(14) if before[i].any()]
+    assert there == [0, 1, 2, 3, *range(7, 14)]
+    reached = {r.index for r in session.propagate(**asked)}
+    assert reached
+    assert reached <= set(done)
+    assert [i for i in range(14) if (session.slice_labels(i) == 1).any()] == there
+    for index in set(range(14)) - reached:
+        np.testing.assert_array_equal(session.slice_labels(index) == 1, before[index])
+
+
+def test_what_is_drawn_beyond_an_end_goes_within_the_range_only() -> None:
+    """Behind the last prompt there is one walk: what it drew beyond the end, as it is now, goes, as far as asked."""
+    session = AnnotationSession(ImageStack(squares(14), "ZYX", window=(0, 255)), backend=DummyBackend())
+    label = session.add_object()
+    session.add_box(label, 1, (1, 1, 12, 12))
+    for _ in session.propagate():
+        pass
+    tip = np.zeros((24, 24), bool)
+    tip[23, 0] = True
+    session.add_mask(label, 1, tip)
+    for _ in session.propagate(stop=9):
+        pass
+    assert [i for i in session.results.indices(label) if (session.slice_labels(i) == label).any()] == [1, *range(9, 14)]
+
+
 def test_what_only_one_side_sees_between_two_prompts_is_there(session: AnnotationSession, balls: Balls) -> None:
     """A prompt at an object's tip, a few pixels, carries nothing: that takes nothing from what the other side sees."""
     tip = np.zeros(balls.labels.shape[1:], bool)

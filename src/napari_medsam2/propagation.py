@@ -73,8 +73,9 @@ def run(plan: Plan) -> Generator[SliceResult, None, tuple[tuple[int, int], ...]]
     Returns
     -------
     tuple
-        The ``(label, slice)`` that were on the way of a walk which ended before, as the object had: what an earlier
-        propagation found there no longer holds.
+        The ``(label, slice)`` that were on the way of a walk which ended before, as the object had, within the plan's
+        range: what an earlier propagation found there no longer holds. Not those between two prompted slices that are
+        walked to from one of them only.
     """
     left: list[tuple[int, int]] = []
     pinned = Pinned(plan)
@@ -145,7 +146,8 @@ def _sweep(
             if ended is not None or (plan.patience is not None and track.absent >= plan.patience):
                 del tracks[track.label]
                 missed = [(track.label, stretch[p]) for p in range(position + step, track.end + step, step)]
-                left += missed
+                # What a walk from the other side once found stays where that is not done again.
+                left += [] if track.alone else [key for key in missed if plan.start <= key[1] < plan.stop]
                 meeting.end(missed if track.meets and step > 0 else [])
             elif plan.again is not None and track.may_settle and track.agreed >= plan.again.settle:
                 del tracks[track.label]
@@ -193,7 +195,8 @@ def _start(
     ahead = any((i - index) * step > 0 for i in areas if i in stretch)
     before = max((math.sqrt(a) for i, a in areas.items() if i in stretch and (i - index) * step < 0), default=0.0)
     meets = 0 <= end + step < len(stretch) and stretch[end + step] in plan.seeds[label]
-    alone = meets and plan.again is not None and (label, stretch[end + step], -step) not in plan.again.walks
+    opposite = (label, stretch[end + step], -step) if meets else None
+    alone = meets and (plan.direction != "both" or (plan.again is not None and opposite not in plan.again.walks))
     parts = plan.part and space and not ahead
     may_settle = plan.again is not None and plan.again.walks.get((label, index, step), False)
     width = math.sqrt(seed.result.area)
