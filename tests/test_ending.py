@@ -179,6 +179,29 @@ def test_a_walk_ends_where_a_person_prompted_another_object(backend: Backend) ->
     assert (labels[20] == second).any()
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["propagate", "repropagate"])
+def test_so_does_one_of_an_object_that_is_propagated_alone(again: bool) -> None:
+    """It makes no difference whether the other object, prompted on slice 15, is propagated with it."""
+    y, x = np.ogrid[:80, :80]
+    disc = (y - 40) ** 2 + (x - 40) ** 2 <= 17**2
+    session = AnnotationSession(ImageStack(_cylinder(), "ZYX"), backend=DummyBackend(side=80))
+    first, second = session.add_object(), session.add_object()
+    session.add_mask(first, 5, disc)
+    session.add_mask(second, 15, disc)
+    together = session.frozen()
+    for _ in together.propagate():
+        pass
+    for _ in session.repropagate([first]) if again else session.propagate([first]):
+        pass
+    assert session.results.indices(second) == [15]
+    there = session.results.indices(first)
+    assert there == together.results.indices(first)
+    assert [i for i in there if (session.slice_labels(i) == first).any()] == list(range(15))
+    for index in there:
+        one, other = session.results.get(first, index), together.results.get(first, index)
+        np.testing.assert_array_equal(one.mask, other.mask)  # type: ignore[union-attr]
+
+
 def test_a_corrected_end_is_no_beginning() -> None:
     """What is painted where an object ends is carried on into no other body that touches it there."""
     session, label, first, _ = _carried(DummyBackend(side=80))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from napari_medsam2.memory import BankConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari_medsam2.backend.protocol import Backend
     from napari_medsam2.cache import EmbeddingCache
@@ -85,8 +85,8 @@ class Plan:
         After how many slices without the object its propagation ends; None: never.
     part : bool
         Whether an object that narrows and then widens again is taken to have ended at its waist, see `ending.waist`;
-        and one whose mask is that of another object which was prompted on the slice, before it. Slices beyond the end
-        that were yielded before it could be seen are withdrawn. Never done along time.
+        and one whose mask is that of another object which was prompted on the slice (`prompted`), before it. Slices
+        beyond the end that were yielded before it could be seen are withdrawn. Never done along time.
     kept : mapping
         ``label → slice → ObjectResult``: accepted masks, which walks take over instead of computing their own.
     again : Again, optional
@@ -96,6 +96,8 @@ class Plan:
     drops : frozenset of (int, int)
         ``(label, slice)`` whose memory a person does not want there. An object's only memory in a run of neighbours
         stays all the same.
+    prompted : mapping
+        ``slice → PackedResult``s: all masks that a person prompted there, also of objects that are not propagated.
     """
 
     stack: ImageStack
@@ -113,6 +115,7 @@ class Plan:
     again: Again | None = None
     pins: Mapping[int, Mapping[int, ObjectResult]] = field(default_factory=dict)
     drops: frozenset[tuple[int, int]] = frozenset()
+    prompted: Mapping[int, Sequence[PackedResult]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

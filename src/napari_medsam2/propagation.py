@@ -134,7 +134,7 @@ def _sweep(
             _compare(plan, tracks[one.label], one)
         # What this slice says of others, by their number.
         elsewhere: dict[int, list[ObjectResult]] = {}
-        gone_over = {one.label for one in objects if _gone_over(plan, one)}
+        gone_over = _gone_over(plan, objects, index)
         for track in going:
             ended = waist(track.widths, track.before) if track.parts else None
             if track.parts and ended is None and track.label in gone_over:
@@ -234,12 +234,12 @@ def _rest(plan: Plan, track: _Track, index: int) -> bool:
     return True
 
 
-def _gone_over(plan: Plan, result: ObjectResult) -> bool:
-    """Whether a mask is that of another object which a person prompted on this slice."""
-    if not result.area:
-        return False
-    others = (seeds.get(result.index) for label, seeds in plan.seeds.items() if label != result.label)
-    return any(same_body(result, seed.result) for seed in others if seed is not None)
+def _gone_over(plan: Plan, objects: Sequence[ObjectResult], index: int) -> set[int]:
+    """The objects whose masks are those of others which a person prompted on this slice."""
+    prompted = [packed.unpack() for packed in plan.prompted.get(index, ())] if objects else []
+    return {
+        one.label for one in objects if any(one.label != other.label and same_body(one, other) for other in prompted)
+    }
 
 
 def _compare(plan: Plan, track: _Track, result: ObjectResult) -> None:

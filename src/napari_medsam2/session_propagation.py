@@ -73,11 +73,15 @@ class PropagatingSession(JudgedSession):
         for label in chosen:
             self._check_object(label)
         seeds: dict[int, dict[int, Seed]] = {}
+        prompted: dict[int, list[PackedResult]] = {}
         for (label, index), prompt in sorted(state.prompts.items(), key=lambda item: item[0]):
-            result = self.results.get(label, index) if label in chosen else None
-            if result is not None:
+            packed = self.results.packed(label, index)
+            if packed is None:
+                continue
+            prompted.setdefault(index, []).append(packed)
+            if label in chosen:
                 prediction = self._conform(state.predictions.get((label, index)))
-                seeds.setdefault(label, {})[index] = Seed(prediction, result, prompt.corrects)
+                seeds.setdefault(label, {})[index] = Seed(prediction, packed.unpack(), prompt.corrects)
         bare = [label for label in chosen if label not in seeds]
         if bare or not seeds:
             which = f"object {bare[0]} has" if bare else "no object has"
@@ -110,6 +114,7 @@ class PropagatingSession(JudgedSession):
             kept,
             pins=pins,
             drops=frozenset(key for key, wish in state.memories.items() if wish == "dropped"),
+            prompted=prompted,
         )
 
     def propagate(
