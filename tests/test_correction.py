@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -160,6 +160,65 @@ def test_taking_a_correction_back_takes_back_what_came_of_it() -> None:
     assert 22 in reached
     for index, mask in masks(session).items():
         np.testing.assert_array_equal(mask, before[index])
+
+
+@pytest.mark.parametrize("limits", [{}, {"direction": "forward"}], ids=["both", "forward"])
+def test_what_was_carried_on_within_a_range_is_carried_on_beyond_it(limits: dict[str, Any]) -> None:
+    """That masks within the range stay as they are, being the correction's already, says nothing of those beyond."""
+    image = np.full((40, 24, 24), 20, np.uint8)
+    image[:, 2:10, 2:10] = image[:, 13:21, 13:21] = 200
+    session = AnnotationSession(ImageStack(image, "ZYX", window=(0, 255)), backend=DummyBackend())
+    session.add_object()
+    session.add_box(1, 20, (1.5, 1.5, 9.5, 9.5))
+    for _ in session.propagate():
+        pass
+    other = np.zeros((24, 24), bool)
+    other[13:21, 13:21] = True
+    session.add_mask(1, 24, other)
+    full = session.frozen()
+    for _ in full.propagate():
+        pass
+    for _ in session.propagate(start=18, stop=30, **limits):
+        pass
+    assert not session.slice_labels(30)[13:21, 13:21].any()
+    assert (1, 24) in session.pending
+    for _ in session.repropagate():
+        pass
+    assert session.slice_labels(30)[13:21, 13:21].any()
+    assert not session.pending
+    for index in range(40):
+        np.testing.assert_array_equal(session.slice_labels(index), full.slice_labels(index))
+
+
+def test_where_masks_end_with_the_range_nothing_is_left_to_be_carried_on() -> None:
+    session = AnnotationSession(long_stack(), backend=DummyBackend())
+    session.add_object()
+    session.add_box(1, 5, (3.5, 3.5, 11.5, 11.5))
+    for _ in session.propagate(start=2, stop=12):
+        pass
+    assert not session.pending
+    assert list(session.repropagate()) == []
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["propagate", "repropagate"])
+def test_with_the_only_prompt_of_a_time_point_goes_what_came_of_it(again: bool) -> None:
+    image = np.stack([long_stack(6).raw(0)] * 12).reshape(2, 6, 24, 24)
+    session = AnnotationSession(ImageStack(image, "TZYX", window=(0, 255)), backend=DummyBackend())
+    session.add_object()
+    for index in (2, 8):
+        session.add_box(1, index, (3.5, 3.5, 11.5, 11.5))
+    for _ in session.propagate():
+        pass
+    before = masks(session)
+    assert sorted(before) == list(range(12))
+    session.accept(1, 11)
+    session.clear_prompts(1, 8)
+    for _ in session.repropagate() if again else session.propagate():
+        pass
+    assert session.results.indices(1) == [*range(6), 11], "what was accepted stays"
+    assert not session.pending
+    session.undo()
+    assert session.results.indices(1) == [i for i in range(12) if i != 8]
 
 
 def test_the_first_propagation_may_be_one_too() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from napari_medsam2.plan import Again, Plan
 
@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from napari_medsam2.results import PackedResult, Results
+    from napari_medsam2.stack import ImageStack
 
-__all__ = ["follow_up", "reached_by"]
+__all__ = ["carried_by", "follow_up", "neighbours"]
 
 
 def follow_up(plan: Plan, pending: Iterable[tuple[int, int]], results: Results, agreement: float, settle: int) -> Plan:
@@ -42,7 +43,7 @@ def follow_up(plan: Plan, pending: Iterable[tuple[int, int]], results: Results, 
     for label, index in pending:
         if label not in plan.seeds:
             continue
-        stretch = next(run for run in plan.stack.runs() if index in run)
+        stretch = neighbours(plan.stack, plan.kind, index)
         others = [seed for seed in plan.seeds[label] if seed in stretch]
         prompted = index in others
         found = [(index, 1, True), (index, -1, True)] if prompted else []
@@ -60,8 +61,50 @@ def follow_up(plan: Plan, pending: Iterable[tuple[int, int]], results: Results, 
     return replace(plan, again=Again(walks, previous, agreement, settle))
 
 
-def reached_by(plan: Plan, pending: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Which changes a plan, once carried out, has carried on: all of its objects, if it goes both ways over them."""
-    if plan.direction != "both" and plan.kind != "collection":
-        return []
-    return [(label, index) for label, index in pending if label in plan.seeds and plan.start <= index < plan.stop]
+def neighbours(stack: ImageStack, kind: Literal["stack", "collection"], index: int) -> range:
+    """The slices to which a prompt on one of them is carried: its run, or all images of a collection."""
+    return range(len(stack)) if kind == "collection" else next(run for run in stack.runs() if index in run)
+
+
+def carried_by(
+    plan: Plan, pending: Iterable[tuple[int, int]], results: Results
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Tell how far a plan carries changes.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is to be carried out.
+    pending : iterable of (int, int)
+        As for `follow_up`.
+    results : Results
+        What is known before.
+
+    Returns
+    -------
+    tuple
+        The changes that are done with afterwards: the plan goes both ways over them and over all that an earlier
+        propagation drew of the object there. And for the others, the ``(label, slice)`` at the rims of the plan's range
+        behind which masks stay as they were.
+    """
+    done: list[tuple[int, int]] = []
+    rims: set[tuple[int, int]] = set()
+    both = plan.direction == "both" or plan.kind == "collection"
+    for label, index in pending:
+        stretch = neighbours(plan.stack, plan.kind, index)
+        before, behind = [i for i in stretch if i < plan.start], [i for i in stretch if i >= plan.stop]
+        within = stretch[len(before) : len(stretch) - len(behind)]
+        if label not in plan.seeds or not within:
+            continue
+        sides = ((within[0], before), (within[-1], behind))
+        left = {(label, rim) for rim, beyond in sides if any(_carried(plan, results, label, i) for i in beyond)}
+        if both and index in within and not left:
+            done.append((label, index))
+        rims |= left
+    return done, sorted(rims)
+
+
+def _carried(plan: Plan, results: Results, label: int, index: int) -> bool:
+    """Whether there is a mask of an earlier propagation that another one may replace."""
+    packed = results.packed(label, index)
+    return packed is not None and packed.bare.source == "propagated" and index not in plan.kept.get(label, {})

@@ -363,7 +363,7 @@ class SessionBase:
 
     @property
     def pending(self) -> frozenset[tuple[int, int]]:
-        """``(label, index)`` of what was said or corrected since a propagation last carried it on."""
+        """``(label, index)`` of what was said or corrected since a propagation last carried it on, or up to where."""
         return frozenset(self._document.state.pending)
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from napari_medsam2._numbers import check_whole
-from napari_medsam2.correction import follow_up, reached_by
+from napari_medsam2.correction import carried_by, follow_up, neighbours
 from napari_medsam2.errors import InputError
 from napari_medsam2.plan import Direction, Plan, Propagation, Seed
 from napari_medsam2.prediction import model_of
@@ -16,7 +16,7 @@ from napari_medsam2.session_judged import JudgedSession
 from napari_medsam2.state import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from napari_medsam2.prediction import Prediction
     from napari_medsam2.prompts import SlicePrompt
@@ -217,13 +217,14 @@ class PropagatingSession(JudgedSession):
 
     def _begin(self, plan: Plan, call: Mapping[str, Any]) -> Propagation:
         step = self._document.new_step()
-        said = {key: self.prompts.get(key) for key in reached_by(plan, self._document.state.pending)}
+        done, rims = carried_by(plan, self._document.state.pending, self.results)
+        said = {key: self.prompts.get(key) for key in done}
         births = {label: self._born(label) for label in plan.seeds}
         call = {**call, "run": step}
         return Propagation(
             plan,
             lambda result: self._apply(result, births, call, step),
-            lambda left: self._finish(left, said, births, call, step),
+            lambda left: self._finish(left, said, rims, births, call, step),
             lambda: self._document.withdrawn(step),
         )
 
@@ -247,21 +248,30 @@ class PropagatingSession(JudgedSession):
         self,
         left: tuple[tuple[int, int], ...],
         said: Mapping[tuple[int, int], SlicePrompt | None],
+        rims: Sequence[tuple[int, int]],
         births: Mapping[int, int | None],
         call: Mapping[str, Any],
         step: int,
     ) -> None:
         """What an earlier propagation drew beyond an object's end goes; what was carried on is no longer pending."""
-        changes: dict[Key, Value | None] = {}
-        for label, index in left:
-            old = self.results.packed(label, index)
-            if old is not None and old.bare.source == "propagated" and self._free(label, index, births):
-                changes |= {Key("result", label, index): None, Key("mark", label, index): None}
         # Not those that were prompted anew while this was under way, nor those of a new object of that label.
         same = {label for label, born in births.items() if self._born(label) == born}
         carried = [key for key, prompt in said.items() if key[0] in same and self.prompts.get(key) is prompt]
+        changes: dict[Key, Value | None] = {}
+        changes |= {Key("pending", label, index): True for label, index in rims if label in same}
         changes |= {Key("pending", label, index): None for label, index in carried}
+        for label, index in [*left, *self._stranded(carried)]:
+            old = self.results.packed(label, index)
+            if old is not None and old.bare.source == "propagated" and self._free(label, index, births):
+                changes |= {Key("result", label, index): None, Key("mark", label, index): None}
         self._document.commit(_title(call), changes, {**call, "do": "finish"}, step)
+
+    def _stranded(self, changed: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Where prompts were taken away and none is left to reach their neighbours from: those."""
+        for label, index in changed:
+            around = neighbours(self.stack, self.kind, index)
+            if not any((label, other) in self.prompts for other in around):
+                yield from ((label, other) for other in around)
 
     def apply(self, result: SliceResult) -> None:
         """Take over a result of a propagation; objects that were removed, or prompted there since, are left alone."""
