@@ -500,7 +500,7 @@ def test_missing_slices_are_not_filled_in_where_a_person_said_it_is_not_there(do
     annotation = begun_with_two(dock)
     session = annotation.session
     mask = session.results.get(2, 4).mask
-    nothing = ObjectResult.from_logits(2, 6, mask.shape, (0, 0, np.full((1, 1), -9.0)), 0.9, -1.0, "propagated", None)
+    nothing = ObjectResult.from_logits(2, 6, mask.shape, (0, 0, np.full((1, 1), -9.0)), 0.9, 0.05, "propagated", None)
     session.edit("walk", [nothing, ObjectResult.from_mask(2, 8, mask)])
     session.accept(2, 6)
     annotation.operations.mend([2], "interpolate")
