@@ -144,6 +144,8 @@ def test_the_next_step_is_read_to_its_end_in_any_font(qtbot: QtBot) -> None:
 def test_the_shortcuts_fit_on_the_screen_in_any_font(qtbot: QtBot) -> None:
     window = QWidget()
     qtbot.addWidget(window)
+    window.setGeometry(700, 300, 600, 400)
+    window.show()
     panel = HelpPanel(window)
     for size in (9, 14, 18, 24, 9):
         _in_font(window, size)
@@ -152,6 +154,7 @@ def test_the_shortcuts_fit_on_the_screen_in_any_font(qtbot: QtBot) -> None:
         room = panel.screen().availableSize()
         assert panel.width() <= room.width()
         assert panel.height() <= room.height()
+        assert panel.screen().availableGeometry().contains(panel.frameGeometry())
         area = panel.findChild(QScrollArea)
         assert area is not None
         for label in panel.findChildren(QLabel):

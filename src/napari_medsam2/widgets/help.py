@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QPoint, QSize, Qt
 from qtpy.QtWidgets import QDialog, QGridLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_medsam2.widgets.actions import ACTIONS, key_text
@@ -85,3 +85,13 @@ class HelpPanel(QDialog):
         for words in self._words:
             words.setWordWrap(needed.width() > room.width())
         self.resize(needed.boundedTo(room))
+        self._center()
+
+    def _center(self) -> None:
+        """Lie in the middle of the window, and wholly on the screen: Qt chose the place for the size before."""
+        screen, place, owner = self.screen().availableGeometry(), self.frameGeometry(), self.parentWidget()
+        place.moveCenter(screen.center() if owner is None else owner.window().frameGeometry().center())
+        place.moveRight(min(place.right(), screen.right()))
+        place.moveBottom(min(place.bottom(), screen.bottom()))
+        place.moveTopLeft(QPoint(max(place.left(), screen.left()), max(place.top(), screen.top())))
+        self.move(place.topLeft())
