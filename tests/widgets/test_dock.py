@@ -13,6 +13,7 @@ from tests.widgets import driving
 from tests.widgets.docking import docked, fast_model, hear, settle
 from tests.widgets.driving import click, drag, hover, key, wait_until
 
+from napari_medsam2.widgets.object_model import Column
 from napari_medsam2.widgets.panels import ReviewPanel
 
 if TYPE_CHECKING:
@@ -424,6 +425,10 @@ def test_names_are_shown_as_they_are(dock: MedSam2Dock) -> None:
     assert dock.next_step.said.textFormat() == Qt.TextFormat.PlainText
     document.setHtml(dock.next_step.said.toolTip())
     assert document.toPlainText() == "No image<b>s</b>"
+    cell = dock.objects.table._model.index(0, Column.NAME)
+    wait_until(lambda: cell.data() == "CD4<low>")
+    document.setHtml(cell.data(Qt.ItemDataRole.ToolTipRole))
+    assert document.toPlainText() == "CD4<low> (label 1)"
 
 
 def test_renamed_layers_work_on(dock: MedSam2Dock) -> None:

@@ -10,6 +10,7 @@ from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QLineEdit, QStyledItemDelegate, QWidget
 
 from napari_medsam2.widgets.rows.numbers import format_size, short_unit
+from napari_medsam2.widgets.rows.words import literal
 from napari_medsam2.widgets.theme import icon, shades, swatch_icon
 from napari_medsam2.words import counted
 
@@ -190,7 +191,7 @@ def _tip(row: ObjectRow, column: int) -> str:
     if column == Column.LOCKED:
         return "Locked; click to unlock" if row.locked else "Click to lock, so that nothing paints over it"
     if column == Column.NAME:
-        return f"{row.name} (label {row.label})"
+        return literal(f"{row.name} (label {row.label})")
     if column == Column.SLICES:
         return f"Seen on {counted(row.slices, row.measure.word)}"
     if row.size is None:
