@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from napari_medsam2._numbers import check_whole
 from napari_medsam2.backend.protocol import Attended, Memory
 from napari_medsam2.errors import InputError
 
@@ -65,15 +66,13 @@ class BankConfig:
             raise InputError(f"unknown memory policy {self.policy!r}; choose one of {', '.join(get_args(Policy))}")
         # Numbers become Python's own: numpy's cannot be written into a session.
         for name in ("seed",) if self.size is None else ("seed", "size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral):
-                raise InputError(f"the {name} of a memory bank must be a whole number, not {value!r}")
-            object.__setattr__(self, name, int(value))
+            object.__setattr__(self, name, check_whole(getattr(self, name), f"the {name} of a memory bank"))
         for name in ("threshold", "tolerance"):
             value = getattr(self, name)
             if not isinstance(value, Real) or not math.isfinite(value):
                 raise InputError(f"the {name} of a memory bank must be a finite number, not {value!r}")
             object.__setattr__(self, name, float(value))
+        object.__setattr__(self, "draws", bool(self.draws))
         if self.size is not None and self.size < 1:
             raise InputError(f"a memory bank needs room for at least 1 memory, not {self.size}")
         if self.seed < 0:

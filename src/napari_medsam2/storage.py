@@ -59,13 +59,7 @@ class Settings:
 
     def to_piece(self, generation: int) -> Piece:
         """Make the journal's first record."""
-        kept = self.bank
-        # Numpy's numbers are none of JSON's.
-        bank = {
-            "policy": kept.policy, "size": None if kept.size is None else int(kept.size),
-            "threshold": float(kept.threshold), "tolerance": float(kept.tolerance), "draws": bool(kept.draws),
-            "seed": int(kept.seed),
-        }  # fmt: skip
+        bank = {name: getattr(self.bank, name) for name in BankConfig.__slots__}
         return Piece(
             {
                 "op": "session", "generation": generation, "program": __version__, "kind": self.kind, "bank": bank,

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from napari_medsam2.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
-__all__ = ["SUFFIXES", "read_tensors"]
+__all__ = ["SUFFIXES", "misfit", "read_tensors"]
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
@@ -58,6 +60,22 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             tensor = tensor.float()
         out[name] = tensor
     return out
+
+
+def misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[str, str] | None:
+    """Say how tensors differ from those that a network has, in names and sizes.
+
+    Returns
+    -------
+    tuple of str or None
+        How many are missing, unknown and of another size, in words, and the name of the first; None where all fit.
+    """
+    missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    other = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
+    if not (missing or surplus or other):
+        return None
+    words = f"{len(missing)} tensors missing, {len(surplus)} unknown, {len(other)} of another size"
+    return words, (missing + surplus + other)[0]
 
 
 def _safetensors(path: Path) -> dict[str, Any]:

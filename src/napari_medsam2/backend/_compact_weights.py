@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 
+from napari_medsam2.backend._checkpoint_file import misfit
 from napari_medsam2.backend._compact_network import CONTEXT, WIDTH
 from napari_medsam2.errors import InputError
 
@@ -39,13 +40,10 @@ def load_state(network: CompactNetwork, state: dict[str, Tensor], where: str) ->
     """
     state = {k: v for k, v in _widen_judge(state).items() if not k.endswith(_COUNTER)}
     own = {k: v for k, v in network.state_dict().items() if not k.endswith(_COUNTER)}
-    missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    misfit = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
-    if missing or surplus or misfit:
-        name = (missing + surplus + misfit)[0]
+    if (found := misfit(own, state)) is not None:
+        words, name = found
         raise InputError(
-            f"{where} is of another network than this version's: {len(missing)} tensors missing, "
-            f"{len(surplus)} unknown, {len(misfit)} of another size (first: {name}); get weights made for it"
+            f"{where} is of another network than this version's: {words} (first: {name}); get weights made for it"
         )
     network.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import Sam2VideoConfig, Sam2VideoModel, Sam2VisionConfig
 from transformers.utils.logging import get_verbosity, set_verbosity
 
+from napari_medsam2.backend._checkpoint_file import misfit
 from napari_medsam2.backend._sam2_bank import MEMORY_WIDTH, MemoryLayout
 from napari_medsam2.errors import InputError
 
@@ -236,13 +237,10 @@ def filled(
             own = build().state_dict()
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError, IndexError) as error:
         raise InputError(f"no network can be built from {where}: {error}") from error
-    missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    misfit = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
-    if missing or surplus or misfit:
-        first = (missing + surplus + misfit)[0]
+    if (found := misfit(own, state)) is not None:
+        words, first = found
         raise InputError(
-            f"{where} does not fit the network that it should be: {len(missing)} tensors missing, "
-            f"{len(surplus)} unknown, {len(misfit)} of another size, such as {(origin or {}).get(first, first)}; "
+            f"{where} does not fit the network that it should be: {words}, such as {(origin or {}).get(first, first)}; "
             "get it again"
         )
     broken = next((k for k, v in state.items() if not v.isfinite().all()), None)

@@ -161,13 +161,11 @@ def grid_of(folder: Path) -> dict[str, GridAxis]:
         array = cast("zarr.Array[Any]", node[level["path"]])
         placed = _transform(level, image, array.ndim)
         axes = [dict(axis) for axis in image["axes"]]
-        return (
-            {}
-            if placed is None
-            else {
-                str(axis["name"]).upper(): GridAxis(length, scale, shift, axis.get("unit"))
-                for axis, length, scale, shift in zip(axes, array.shape, *placed, strict=True)
-            }
-        )
+        if placed is None:
+            return {}
+        return {
+            str(axis["name"]).upper(): GridAxis(length, scale, shift, axis.get("unit"))
+            for axis, length, scale, shift in zip(axes, array.shape, *placed, strict=True)
+        }
     except (OSError, KeyError, IndexError, TypeError, ValueError, AttributeError):
         return {}

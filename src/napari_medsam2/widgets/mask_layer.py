@@ -160,15 +160,16 @@ class MaskLayer:
     def _stroke(self, _: Any = None) -> None:
         # The session has the history: with napari's own beside it, one stroke would be two steps.
         self.layer._reset_history()
-        if self.data.differs:
-            self.in_turn(self.take, self._drop)
-        else:
+        if not self._hand_on():
             # napari tells of a polygon before it paints it.
-            QTimer.singleShot(0, self._told_early)
+            QTimer.singleShot(0, self._hand_on)
 
-    def _told_early(self) -> None:
-        if self.data.differs:
-            self.in_turn(self.take, self._drop)
+    def _hand_on(self) -> bool:
+        """Have what is painted taken over in its turn; whether anything is."""
+        if not self.data.differs:
+            return False
+        self.in_turn(self.take, self._drop)
+        return True
 
     def _drop(self) -> None:
         """Forget strokes that wait."""
