@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Run = Callable[..., tuple[int, str, str]]
 
 _PACKAGED = Path(napari_medsam2.__file__).parent / "backend" / "weights"
-_MODULE = [sys.executable, "-m", "napari_medsam2.cli"]
+_MODULE = [sys.executable, "-m", "napari_medsam2"]
 
 
 @pytest.fixture

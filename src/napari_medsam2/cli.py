@@ -338,7 +338,3 @@ def _pipe_closed() -> int:
     # The interpreter flushes the stream once more on its way out.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
-
-
-if __name__ == "__main__":
-    main()
