@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Prediction", "adopt", "model_of", "place", "predict", "view_for", "view_of"]
 
+_LARGER = 0.94
+"""What a mask of twice the area is worth to a click of unknown scale, if the model believes in it as much."""
+
+_LEAST = 0.02
+"""What an implausible mask is worth: the less implausible one is no better for it, but the smaller one is."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
@@ -201,7 +207,9 @@ def _search(
     """Find the scale of an object of which only clicks are known.
 
     The click is tried in regions of doubling size, all in one batch; the mask that the model believes in most, and
-    that lies well inside its region, tells the object's size; it is then looked at once more at its own scale.
+    that lies well inside its region, tells the object's size; it is then looked at once more at its own scale. A
+    group of objects looks like an object too, and the model may be surer of it than of one alone: so each doubling of
+    the area has to be paid for with a share of the belief (`_LARGER`).
     """
     shape = stack.slice_shape(index)
     spec = backend.views
@@ -223,7 +231,7 @@ def _search(
     if len(views) == 1:
         return views[0], decoded
     results = [place(1, index, shape, v, decoded.take([i]), "prompt", True) for i, v in enumerate(views)]
-    best = int(np.argmax([_plausibility(r, v, shape) for r, v in zip(results, views, strict=True)]))
+    best = int(np.argmax([_appeal(r, v, shape) for r, v in zip(results, views, strict=True)]))
     box = results[best].box
     if box is None:
         return views[best], decoded.take([best])
@@ -231,6 +239,12 @@ def _search(
     (embedding,) = cache.get(stack, backend, index, [view])
     again = backend.decode(embedding, [view_prompt(prompt, view, results[best])])
     return view, again
+
+
+def _appeal(result: ObjectResult, view: View, shape: tuple[int, int]) -> float:
+    """How good an answer a mask is to a click that says nothing of the object's size: plausible, and not too large."""
+    plausible = _plausibility(result, view, shape)
+    return plausible if result.box is None else max(plausible, _LEAST) * _LARGER ** math.log2(result.area)
 
 
 def _plausibility(result: ObjectResult, view: View, shape: tuple[int, int]) -> float:
