@@ -29,7 +29,7 @@ _FLOORS = [
     "session_propagation",
     "session",
     "segmentation training evaluation export importing overlay replay _canvas _segment",
-    "cli demo _models_cli",
+    "cli demo _models_cli __main__",
     "widgets",
 ]
 
