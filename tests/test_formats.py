@@ -344,7 +344,7 @@ def test_times_in_place_of_space_have_no_place_in_nifti(tmp_path: Path, backend:
     nib.save(nib.Nifti1Image(np.zeros((9, 10, 4, 3), np.int16), _oblique()), tmp_path / "image.nii")
     stack = ImageStack.open(tmp_path / "image.nii", axes="ZTYX")
     assert stack.affine is None
-    assert stack.spacing == pytest.approx({"y": 0.8, "x": 0.7, "unit": "pixel"})
+    assert stack.spacing == pytest.approx({"y": 0.8, "x": 0.7, "unit": "mm"})
     with pytest.raises(InputError, match="opened as ZTYX, with times or channels in place of space"):
         write_nifti(tmp_path / "labels.nii", AnnotationSession(stack, backend=backend))
 

@@ -582,13 +582,24 @@ def test_nifti(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_nifti_with_a_unit_that_has_no_name(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize("code", [0, 4])
+def test_nifti_that_names_no_unit_is_in_millimetres(tmp_path: Path, suffix: str, code: int) -> None:
     image = nifti_image(VOLUME.T, np.diag([0.3, 0.4, 2.0, 1.0]))
-    image.header["xyzt_units"] = 4
+    # nibabel writes 0 unless it is told otherwise; 4 has no meaning.
+    image.header["xyzt_units"] = code
     nibabel.save(image, tmp_path / f"image{suffix}")
     stack = ImageStack.open(tmp_path / f"image{suffix}")
-    assert stack.spacing == pytest.approx({"z": 2.0, "y": 0.4, "x": 0.3, "unit": "pixel"})
+    assert stack.spacing == pytest.approx({"z": 2.0, "y": 0.4, "x": 0.3, "unit": "mm"})
     same(stack, VOLUME)
+
+
+def test_nifti_that_knows_no_space_has_no_millimetres(tmp_path: Path) -> None:
+    for code, spacing in ((0, None), (2, {"z": 1, "y": 1, "x": 1, "unit": "mm"})):
+        image = nifti_image(VOLUME.T, np.eye(4))
+        image.set_sform(np.eye(4), code)
+        image.set_qform(None, 0)
+        nibabel.save(image, tmp_path / f"{code}.nii")
+        assert ImageStack.open(tmp_path / f"{code}.nii").spacing == spacing
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])

@@ -15,6 +15,7 @@ from napari_medsam2.reading.imagefile import ImageFile
 from napari_medsam2.reading.sources import MappedArray, ScaledArray, Source, check_dtype
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 __all__ = ["open_nifti"]
@@ -37,8 +38,8 @@ def open_nifti(path: Path) -> ImageFile:
     Returns
     -------
     ImageFile
-        The array, its spacing and ``affine``, a map from ``(x, y, z)`` voxels to the scanner's millimetres. Values are
-        scaled by the header's slope and intercept where it has them.
+        The array, its spacing (in mm where the header names no unit) and ``affine``, a map from ``(x, y, z)`` voxels to
+        the scanner's millimetres. Values are scaled by the header's slope and intercept where it has them.
 
     Raises
     ------
@@ -73,14 +74,25 @@ def open_nifti(path: Path) -> ImageFile:
     if (stored.slope, stored.inter) != (1.0, 0.0):
         data = ScaledArray(data, float(stored.slope), float(stored.inter))
     zooms = image.header.get_zooms()
+    sizes = {axis: float(zooms[i]) for i, axis in enumerate("xyz") if i < min(len(shape), len(zooms))}
+    spacing = make_spacing(sizes, _unit(image.header, sizes.values()))
+    return ImageFile(data=data, axes=axes, spacing=spacing, affine=image.affine)
+
+
+def _unit(header: Any, sizes: Iterable[float]) -> str | None:
+    """Return the unit of the sizes. Where none is named they are millimetres, as all programs take them.
+
+    Sizes of 1 in no space are what is written where nothing is known.
+    """
     try:
-        unit = image.header.get_xyzt_units()[0]
+        unit = header.get_xyzt_units()[0]
     except KeyError:
         # Some programs write numbers that the standard gives no meaning.
         unit = "unknown"
-    sizes = {axis: float(zooms[i]) for i, axis in enumerate("xyz") if i < min(len(shape), len(zooms))}
-    spacing = make_spacing(sizes, None if unit == "unknown" else {"micron": "um"}.get(unit, unit))
-    return ImageFile(data=data, axes=axes, spacing=spacing, affine=image.affine)
+    if unit != "unknown":
+        return {"micron": "um"}.get(unit, unit)
+    placed = int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0
+    return "mm" if placed or any(size != 1 for size in sizes) else None
 
 
 def _count(shape: tuple[int, ...]) -> int:

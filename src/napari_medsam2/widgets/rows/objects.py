@@ -94,8 +94,9 @@ def measure_of(stack: ImageStack, kind: Kind = "stack") -> Measure:
     spacing = stack.spacing or {}
     known = "y" in spacing and "x" in spacing
     unit = str(spacing.get("unit", "pixel")) if known else "pixel"
-    pixel = float(spacing["y"]) * float(spacing["x"]) if known else 1.0
-    if deep and known:
+    # Sizes without a unit say how pixels relate to each other; what has no unit is counted.
+    pixel = float(spacing["y"]) * float(spacing["x"]) if unit != "pixel" else 1.0
+    if deep and unit != "pixel":
         pixel *= float(spacing.get("z", 1.0))
     parts = volumes(stack.axes, stack.shape[:-2]) if deep else tuple(range(i, i + 1) for i in range(len(stack)))
     return Measure("Volume" if deep else "Area", unit, 3 if deep else 2, pixel, len(parts) > 1, parts, noun(kind))
