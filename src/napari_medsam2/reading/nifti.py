@@ -85,7 +85,7 @@ def _unit(header: Any, sizes: Iterable[float]) -> str | None:
     Sizes of 1 in no space are what is written where nothing is known.
     """
     try:
-        unit = header.get_xyzt_units()[0]
+        unit = str(header.get_xyzt_units()[0])
     except KeyError:
         # Some programs write numbers that the standard gives no meaning.
         unit = "unknown"
