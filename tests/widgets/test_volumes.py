@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
+from napari.layers._layer_actions import _convert_to_labels
 from npe2 import PluginManager, PluginManifest
 from tests.widgets import driving
 from tests.widgets.docking import Patch, begin, fast_model, open_dock, settle
 
 from napari_medsam2.errors import InputError
 from napari_medsam2.widgets.start import open_window
+from napari_medsam2.widgets.takeover import begin as begin_to_take_over
 from napari_medsam2.widgets.volumes import get_reader, read_volume
 from napari_medsam2.widgets.writers import write_nifti
 
@@ -160,6 +162,40 @@ def test_masks_lie_where_the_image_lies_however_they_are_saved(
     with pytest.raises(InputError, match="is the image that is annotated"):
         write_nifti(str(file), *annotation.masks.layer.as_layer_data_tuple()[:2])
     dock.shut()
+
+
+@pytest.mark.filterwarnings("ignore:projection mode")
+def test_labels_of_another_orientation_are_taken_over_where_they_lie(
+    make_napari_viewer: Callable[..., Any],
+    plugins: PluginManager,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    fast_model(monkeypatch)
+    viewer = make_napari_viewer()
+    file = _volume(tmp_path, "LPS")
+    data = np.zeros(SHAPE, np.int16)
+    data[4] = PATCH.mask
+    # The same place, with rows and slices counted from the other end.
+    affine = _affine("LPS") @ np.array([[1, 0, 0, 0], [0, -1, 0, 39], [0, 0, -1, 5], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(data[::-1, ::-1].T, affine), tmp_path / "organ.nii")
+    (organ,) = viewer.open(str(tmp_path / "organ.nii"), plugin=NAME)
+    viewer.layers.selection = {organ}
+    _convert_to_labels(viewer.layers)
+    organ = viewer.layers["organ"]
+    assert isinstance(organ, Labels)
+    (image,) = viewer.open(str(file), plugin=NAME)
+    viewer.layers.selection.active = image
+    annotation = begin(open_dock(viewer))
+    begin_to_take_over(annotation, organ, "review")
+    driving.wait_until(lambda: 1 in annotation.session.objects)
+    np.testing.assert_array_equal([annotation.session.slice_labels(i) for i in range(6)], data)
+    annotation.session.undo()
+    beside = affine.copy()
+    beside[0, 3] += 1
+    nib.save(nib.Nifti1Image(data.T, beside), tmp_path / "organ.nii")
+    with pytest.raises(InputError, match="organ lies on another grid than ct"):
+        begin_to_take_over(annotation, organ, "review")
 
 
 def test_labels_with_sizes_of_their_own_keep_them(model: ViewerModel, tmp_path: Path) -> None:
