@@ -25,6 +25,7 @@ from napari_medsam2.export import (
     write_pngs,
     write_rois,
 )
+from napari_medsam2.importing import open_labels
 from napari_medsam2.results import ObjectResult, Results
 from napari_medsam2.session import ObjectInfo
 
@@ -338,6 +339,20 @@ def test_nifti_lies_where_its_image_lies_in_any_order_of_axes(
     np.testing.assert_allclose(sorted(world.tolist()), sorted(expected.tolist()), atol=1e-4)
     for code in ("sform_code", "qform_code"):
         assert labels.header[code] == source.header[code]
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_a_map_that_leads_nowhere_stops_no_export(tmp_path: Path, backend: Backend, value: float) -> None:
+    raw = bytearray(nib.Nifti1Image(np.zeros((41, 30, 4), np.int16), np.diag([2.0, 3, 4, 1])).to_bytes())
+    # nibabel itself does not write such maps.
+    raw[280:328] = np.full(12, value, "<f4").tobytes()
+    (tmp_path / "image.nii").write_bytes(bytes(raw))
+    stack = ImageStack.open(tmp_path / "image.nii")
+    session = _filled(backend, stack)
+    write_nifti(tmp_path / "labels.nii", session)
+    labels: Any = nib.load(tmp_path / "labels.nii")
+    np.testing.assert_array_equal(labels.affine, np.diag([2, 3, 4, 1]))
+    np.testing.assert_array_equal(open_labels(tmp_path / "labels.nii", stack).slice_labels(2), session.slice_labels(2))
 
 
 def test_times_in_place_of_space_have_no_place_in_nifti(tmp_path: Path, backend: Backend) -> None:

@@ -101,6 +101,10 @@ def test_napari_opens_nifti(model: ViewerModel, plugins: PluginManager, tmp_path
     assert (film.data.shape, film.metadata["axes"]) == ((3, 4, 6, 5), "TZYX")
     assert get_reader([str(file), str(tmp_path / "bold.nii")]) is not None
     assert get_reader([str(file), "a.tif"]) is None
+    nib.save(nib.MGHImage(np.zeros((5, 6, 4), np.int32), _affine("LIA")), tmp_path / "aseg.mgz")
+    (aseg,) = model.open(str(tmp_path / "aseg.mgz"), plugin=NAME)
+    assert isinstance(aseg, Image), "FreeSurfer's files do not say that they hold labels"
+    assert aseg.scale.tolist() == [4, 3, 2]
     (tmp_path / "torn.nii.gz").write_bytes(file.read_bytes()[:200])
     reader = get_reader(str(tmp_path / "torn.nii.gz"))
     assert reader is not None

@@ -15,6 +15,7 @@ from napari_medsam2._files import atomic_path
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._source import KEY, entries, table
 from napari_medsam2.reading.axes import leading
+from napari_medsam2.reading.nifti import VOLUMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +87,7 @@ def check_space(stack: ImageStack) -> None:
     """Raise InputError where NIfTI has no place for a stack's labels."""
     if "N" in leading(stack.axes):
         raise InputError(f"{stack.name} is a collection of pictures, which NIfTI does not hold; use tiff or png")
-    if stack.affine is None and stack.path is not None and stack.path.name.lower().endswith((".nii", ".nii.gz")):
+    if stack.affine is None and stack.path is not None and stack.path.name.lower().endswith(VOLUMES):
         raise InputError(
             f"{stack.name} was opened as {stack.axes}, with times or channels in place of space, so its labels lie "
             f"nowhere in the space of {stack.path.name}; open it with other axes, or choose another format"

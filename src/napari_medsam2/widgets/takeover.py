@@ -99,10 +99,11 @@ def _other_way(layer: Labels, frame: Frame, stack: ImageStack) -> str:
 
 def _volume(said: object, stack: ImageStack) -> ImageStack | None:
     """Open the NIfTI file whose voxels a layer of this plugin shows; None where there is none of the stack's shape."""
+    from napari_medsam2.reading.nifti import VOLUMES
     from napari_medsam2.stack import ImageStack
 
     path = Path(said) if isinstance(said, (str, Path)) and str(said) else None
-    if path is None or not path.name.lower().endswith((".nii", ".nii.gz")) or not path.is_file():
+    if path is None or not path.name.lower().endswith(VOLUMES) or not path.is_file():
         return None
     try:
         found = ImageStack.open(path, axes=stack.axes.replace("C", ""))

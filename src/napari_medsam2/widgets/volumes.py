@@ -1,4 +1,4 @@
-"""File ▸ Open of NIfTI, which napari itself does not read: an image, or labels with their names and colours."""
+"""File ▸ Open of volumes that lie in space, which napari itself does not read: an image, or labels with their names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_medsam2.reading.nifti import VOLUMES
 from napari_medsam2.stack import ImageStack
 from napari_medsam2.widgets.views_file import KEY, LayerData, image_layer
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["get_reader", "read_volume"]
 
-_SUFFIXES = (".nii", ".nii.gz")
 _LABEL_INTENT = 1002
 _PLACE = ("name", "scale", "units", "axis_labels")
 
@@ -29,7 +29,7 @@ def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | 
         What a person opens.
     """
     paths = [path] if isinstance(path, str) else list(path)
-    if not paths or not all(one.lower().endswith(_SUFFIXES) for one in paths):
+    if not paths or not all(one.lower().endswith(VOLUMES) for one in paths):
         return None
     return lambda _: [read_volume(Path(one)) for one in paths]
 
@@ -64,7 +64,7 @@ def _says_labels(path: Path) -> bool:
 
     # Its own type says nothing of the members that all images of volumes have.
     header: Any = nibabel.load(path).header
-    return int(header["intent_code"]) == _LABEL_INTENT
+    return isinstance(header, nibabel.Nifti1Header) and int(header["intent_code"]) == _LABEL_INTENT
 
 
 def _labels(path: Path, data: np.ndarray, image: dict[str, Any]) -> LayerData:
