@@ -12,7 +12,9 @@ from napari_medsam2.stack import ImageStack
 from napari_medsam2.widgets.views_file import KEY, LayerData, image_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from napari_medsam2.export import ObjectEntry
 
 __all__ = ["get_reader", "read_volume"]
 
@@ -52,11 +54,15 @@ def read_volume(path: Path) -> LayerData:
     InputError
         If the file cannot be read.
     """
+    from napari_medsam2.importing._names import known_objects
+
     stack = ImageStack.open(path)
     data, arguments, kind = image_layer(stack)
-    if stack.dtype.kind not in "iu" or not _says_labels(path):
-        return data, arguments, kind
-    return _labels(path, np.asarray(data), arguments)
+    if stack.dtype.kind in "iu":
+        objects = known_objects(path)
+        if objects or _says_labels(path):
+            return _labels(path, np.asarray(data), arguments, objects)
+    return data, arguments, kind
 
 
 def _says_labels(path: Path) -> bool:
@@ -67,12 +73,10 @@ def _says_labels(path: Path) -> bool:
     return isinstance(header, nibabel.Nifti1Header) and int(header["intent_code"]) == _LABEL_INTENT
 
 
-def _labels(path: Path, data: np.ndarray, image: dict[str, Any]) -> LayerData:
+def _labels(path: Path, data: np.ndarray, image: dict[str, Any], objects: Mapping[int, ObjectEntry]) -> LayerData:
     from napari_medsam2.export._source import table
-    from napari_medsam2.importing._names import known_objects
     from napari_medsam2.widgets.label_colors import LabelColors
 
-    objects = known_objects(path)
     axes = image["metadata"]["axes"]
     arguments: dict[str, Any] = {name: image[name] for name in _PLACE if name in image}
     arguments["metadata"] = {"axes": axes, "path": str(path), KEY: table(objects)}
