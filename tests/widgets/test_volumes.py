@@ -169,11 +169,13 @@ def test_masks_lie_where_the_image_lies_however_they_are_saved(
 
 
 @pytest.mark.filterwarnings("ignore:projection mode")
+@pytest.mark.parametrize("named", [False, True])
 def test_labels_of_another_orientation_are_taken_over_where_they_lie(
     make_napari_viewer: Callable[..., Any],
     plugins: PluginManager,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    named: bool,
 ) -> None:
     fast_model(monkeypatch)
     viewer = make_napari_viewer()
@@ -182,17 +184,24 @@ def test_labels_of_another_orientation_are_taken_over_where_they_lie(
     data[4] = PATCH.mask
     # The same place, with rows and slices counted from the other end.
     affine = _affine("LPS") @ np.array([[1, 0, 0, 0], [0, -1, 0, 39], [0, 0, -1, 5], [0, 0, 0, 1]])
-    nib.save(nib.Nifti1Image(data[::-1, ::-1].T, affine), tmp_path / "organ.nii")
+    labels = nib.Nifti1Image(data[::-1, ::-1].T, affine)
+    if named:
+        table = b'<CaretExtension><Label Key="1" Red="1" Green="0" Blue="0">kidney</Label></CaretExtension>'
+        labels.header.extensions.append(nib.nifti1.Nifti1Extension(0, table))
+    nib.save(labels, tmp_path / "organ.nii")
     (organ,) = viewer.open(str(tmp_path / "organ.nii"), plugin=NAME)
-    viewer.layers.selection = {organ}
-    _convert_to_labels(viewer.layers)
-    organ = viewer.layers["organ"]
+    assert isinstance(organ, Labels) is named, "a file with a table of labels says that it holds labels"
+    if not named:
+        viewer.layers.selection = {organ}
+        _convert_to_labels(viewer.layers)
+        organ = viewer.layers["organ"]
     assert isinstance(organ, Labels)
     (image,) = viewer.open(str(file), plugin=NAME)
     viewer.layers.selection.active = image
     annotation = begin(open_dock(viewer))
     begin_to_take_over(annotation, organ, "review")
     driving.wait_until(lambda: 1 in annotation.session.objects)
+    assert annotation.session.objects[1].name == ("kidney" if named else "organ")
     np.testing.assert_array_equal([annotation.session.slice_labels(i) for i in range(6)], data)
     annotation.session.undo()
     beside = affine.copy()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_medsam2.errors import InputError
-from napari_medsam2.widgets.views_file import IMAGE
+from napari_medsam2.widgets.views_file import IMAGE, KEY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -61,6 +61,7 @@ def from_layer(layer: Labels, frame: Frame, stack: ImageStack) -> LabelFile:
     InputError
         If its shape is another one, or its file lies on another grid; while reading, if it holds no labels.
     """
+    from napari_medsam2.export._source import parse_table
     from napari_medsam2.importing import LabelFile
     from napari_medsam2.importing._grid import turned
     from napari_medsam2.importing._labels import check_labels
@@ -85,7 +86,9 @@ def from_layer(layer: Labels, frame: Frame, stack: ImageStack) -> LabelFile:
         # Smaller images of a collection are shown padded.
         return check_labels((drawn.T if swapped else drawn)[:height, :width], shape, f"slice {index} of {name}")
 
-    return LabelFile(name, turned(draw, stack, _other_way(layer, frame, stack)), len(stack), {})
+    return LabelFile(
+        name, turned(draw, stack, _other_way(layer, frame, stack)), len(stack), parse_table(layer.metadata.get(KEY))
+    )
 
 
 def _other_way(layer: Labels, frame: Frame, stack: ImageStack) -> str:
