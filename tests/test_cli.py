@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nibabel as untyped
 import numpy as np
 import pytest
 import tifffile
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     Run = Callable[..., tuple[int, str, str]]
 
+nib: Any = untyped
 _PACKAGED = Path(napari_medsam2.__file__).parent / "backend" / "weights"
 _MODULE = [sys.executable, "-m", "napari_medsam2"]
 
@@ -108,6 +110,20 @@ def test_the_console_script_is_installed() -> None:
     script = Path(sys.executable).with_name("napari-medsam2")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=60, check=True)
     assert napari_medsam2.__version__ in done.stdout
+
+
+def test_nifti_in_nifti_out(run: Run, tmp_path: Path, stack: Path, prompts: Path) -> None:
+    affine = np.array([[-0.7, -0.1, 0, 12.5], [0.1, 0.8, 0, -30], [0, 0, -2.5, 7], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(tifffile.imread(stack).T, affine), tmp_path / "ct.nii.gz")
+    assert run("segment", stack, "--prompts", prompts, "--output", tmp_path / "labels.tif")[0] == 0
+    code, out, err = run(
+        "segment", tmp_path / "ct.nii.gz", "--prompts", prompts, "--output", tmp_path / "labels.nii.gz"
+    )
+    assert (code, err) == (0, "")
+    assert str(tmp_path / "labels.nii.gz") in out
+    labels = nib.load(tmp_path / "labels.nii.gz")
+    np.testing.assert_array_equal(np.asarray(labels.dataobj).T, tifffile.imread(tmp_path / "labels.tif"))
+    np.testing.assert_allclose(labels.affine, affine, atol=1e-6)
 
 
 def test_a_stack_from_boxes(run: Run, tmp_path: Path, stack: Path, prompts: Path, balls: Balls) -> None:
@@ -330,7 +346,8 @@ _MISTAKES = {
     "no weights": _Mistake("absent.safetensors", options=("--weights", "absent.safetensors")),
     "weights that are none": _Mistake("text.tif", options=("--weights", "text.tif")),
     "no folder for the labels": _Mistake("does not exist", output="no/such/out.tif"),
-    "labels of another format": _Mistake("ends in .tif", output="out.nii.gz"),
+    "labels of another format": _Mistake("ends in .tif or .nii.gz", output="out.nrrd"),
+    "pictures as a volume": _Mistake("collection", output="out.nii.gz", options=("--axes", "NYX")),
     "labels over a folder": _Mistake("folder", output="folder.tif"),
     "labels over the image": _Mistake("overwritten", output="stack.tif"),
     "a table over the prompts": _Mistake("overwritten", options=("--confidence", "bad.json")),

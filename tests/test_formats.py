@@ -25,6 +25,7 @@ from napari_medsam2.export import (
     write_pngs,
     write_rois,
 )
+from napari_medsam2.importing import open_labels
 from napari_medsam2.results import ObjectResult, Results
 from napari_medsam2.session import ObjectInfo
 
@@ -340,11 +341,25 @@ def test_nifti_lies_where_its_image_lies_in_any_order_of_axes(
         assert labels.header[code] == source.header[code]
 
 
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_a_map_that_leads_nowhere_stops_no_export(tmp_path: Path, backend: Backend, value: float) -> None:
+    raw = bytearray(nib.Nifti1Image(np.zeros((41, 30, 4), np.int16), np.diag([2.0, 3, 4, 1])).to_bytes())
+    # nibabel itself does not write such maps.
+    raw[280:328] = np.full(12, value, "<f4").tobytes()
+    (tmp_path / "image.nii").write_bytes(bytes(raw))
+    stack = ImageStack.open(tmp_path / "image.nii")
+    session = _filled(backend, stack)
+    write_nifti(tmp_path / "labels.nii", session)
+    labels: Any = nib.load(tmp_path / "labels.nii")
+    np.testing.assert_array_equal(labels.affine, np.diag([2, 3, 4, 1]))
+    np.testing.assert_array_equal(open_labels(tmp_path / "labels.nii", stack).slice_labels(2), session.slice_labels(2))
+
+
 def test_times_in_place_of_space_have_no_place_in_nifti(tmp_path: Path, backend: Backend) -> None:
     nib.save(nib.Nifti1Image(np.zeros((9, 10, 4, 3), np.int16), _oblique()), tmp_path / "image.nii")
     stack = ImageStack.open(tmp_path / "image.nii", axes="ZTYX")
     assert stack.affine is None
-    assert stack.spacing == pytest.approx({"y": 0.8, "x": 0.7, "unit": "pixel"})
+    assert stack.spacing == pytest.approx({"y": 0.8, "x": 0.7, "unit": "mm"})
     with pytest.raises(InputError, match="opened as ZTYX, with times or channels in place of space"):
         write_nifti(tmp_path / "labels.nii", AnnotationSession(stack, backend=backend))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import struct
 import sys
@@ -225,6 +226,72 @@ def test_nifti_labels_on_another_grid_are_refused(tmp_path: Path, backend: Backe
     nib.save(mirrored, tmp_path / "mirrored.nii.gz")
     with pytest.raises(InputError, match="lies on another grid"):
         open_labels(tmp_path / "mirrored.nii.gz", stack)
+
+
+@pytest.mark.parametrize("signs", list(itertools.product((1, -1), repeat=3)))
+def test_nifti_labels_that_count_from_the_other_end_are_turned(
+    tmp_path: Path, backend: Backend, signs: tuple[int, int, int]
+) -> None:
+    shape = np.array([41, 30, 4])
+    affine = np.array([[-0.7, -0.1, 0, 12.5], [0.1, 0.8, 0, -30], [0, 0.2, -2.5, 7], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(np.zeros(shape, np.int16), affine), tmp_path / "image.nii.gz")
+    stack = ImageStack.open(tmp_path / "image.nii.gz")
+    session = _filled(backend, stack)
+    truth = np.stack([session.slice_labels(i) for i in range(4)]).T
+    # As another program writes the same labels, in another orientation.
+    other = nib.orientations.inv_ornt_aff(np.array([[0, signs[0]], [1, signs[1]], [2, signs[2]]]), shape)
+    turned = truth[:: signs[0], :: signs[1], :: signs[2]].astype(np.int32)
+    nib.save(nib.Nifti1Image(turned, affine @ other), tmp_path / "labels.nii.gz")
+    _same(open_labels(tmp_path / "labels.nii.gz", stack), session)
+    # Half a voxel beside it is another grid, and so is another size.
+    beside = affine @ other
+    beside[:3, 3] += 0.5 * affine[:3, 0]
+    nib.save(nib.Nifti1Image(turned, beside), tmp_path / "beside.nii.gz")
+    with pytest.raises(InputError, match="lies on another grid"):
+        open_labels(tmp_path / "beside.nii.gz", stack)
+
+
+_CARET = b"""<?xml version="1.0" encoding="UTF-8"?> <CaretExtension>  <VolumeInformation Index="0">   <LabelTable>
+<Label Key="0" Red="0" Green="0" Blue="0" Alpha="0"><![CDATA[background]]></Label>
+<Label Key="1" Red="0.0" Green="1.0" Blue="0.0" Alpha="1"><![CDATA[spleen]]></Label>
+<Label Key="5" Red="1.0" Green="0.5" Blue="0.0" Alpha="1"><![CDATA[liver]]></Label>
+</LabelTable>  </VolumeInformation></CaretExtension>"""
+
+
+def test_names_of_totalsegmentator_and_workbench_are_read(tmp_path: Path) -> None:
+    data = np.zeros((9, 8, 4), np.uint8)
+    data[2:5, 2:5, 1], data[6, 6, 2] = 5, 1
+    image = nib.Nifti1Image(data, np.eye(4))
+    for content, names in ((_CARET, {1: "spleen", 5: "liver"}), (b"<CaretExtension><broken", {})):
+        image.header.extensions.clear()
+        image.header.extensions.append(nib.nifti1.Nifti1Extension(0, content))
+        nib.save(image, tmp_path / "segmentations.nii.gz")
+        labels = open_labels(tmp_path / "segmentations.nii.gz", ImageStack(np.zeros((4, 8, 9)), "ZYX"))
+        assert {label: entry.name for label, entry in labels.objects.items()} == names
+        changes = as_changes(labels)
+        assert changes.names == (names or {1: "object 1", 5: "object 5"})
+        assert changes.colors == ({1: "#00ff00", 5: "#ff8000"} if names else {})
+
+
+def test_the_one_object_of_a_file_is_called_as_the_file_is(tmp_path: Path) -> None:
+    data = np.zeros((9, 8, 4), np.uint8)
+    data[2:5, 2:5, 1] = 1
+    nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "kidney_left.nii.gz")
+    labels = open_labels(tmp_path / "kidney_left.nii.gz", ImageStack(np.zeros((4, 8, 9)), "ZYX"))
+    assert as_changes(labels).names == {1: "kidney_left"}
+
+
+def test_nifti_labels_of_several_times_are_turned_within_each(tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).integers(0, 5, (9, 8, 4, 3)).astype(np.int16)
+    affine = np.diag([2.0, 2, 2, 1])
+    nib.save(nib.Nifti1Image(np.zeros((9, 8, 4, 3), np.int16), affine), tmp_path / "image.nii")
+    stack = ImageStack.open(tmp_path / "image.nii")
+    turned = nib.Nifti1Image(
+        labels[:, :, ::-1], affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 3], [0, 0, 0, 1]])
+    )
+    nib.save(turned, tmp_path / "labels.nii")
+    found = open_labels(tmp_path / "labels.nii", stack)
+    np.testing.assert_array_equal(np.stack([found.slice_labels(i) for i in range(12)]), labels.T.reshape(12, 8, 9))
 
 
 def test_the_labels_of_an_image_are_found(tmp_path: Path, backend: Backend) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING, Any
 
+import nibabel as untyped
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -11,12 +12,14 @@ from skimage import measure
 from napari_medsam2 import AnnotationSession, ImageStack, InputError
 from napari_medsam2.export import write_measurements
 from napari_medsam2.results import ObjectResult
+from napari_medsam2.widgets.rows import measure_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_medsam2.backend.protocol import Backend
 
+nib: Any = untyped
 regionprops: Any = measure.regionprops
 _SPACING = {"z": 2.5, "y": 0.4, "x": 0.3, "unit": "um"}
 
@@ -73,6 +76,23 @@ def test_volumes_are_measured_as_by_regionprops(tmp_path: Path, backend: Backend
         assert int(row["voxels"]) == region.num_pixels
         assert int(row["slices"]) == 11
         assert (int(row["first_slice"]), int(row["last_slice"])) == (0, 11)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 20.0])
+def test_volumes_of_a_tilted_gantry_are_those_of_slanted_voxels(tmp_path: Path, backend: Backend, tilt: float) -> None:
+    angle = np.deg2rad(tilt)
+    # Slices lie askew above each other: rows run upwards a little.
+    affine = np.array([[-0.5, 0, 0, 9], [0, 0.5 * np.cos(angle), 0, 8], [0, 0.5 * np.sin(angle), 5, 7], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(np.zeros((50, 40, 6), np.int16), affine), tmp_path / "head.nii.gz")
+    labels = _labels((6, 40, 50))
+    session = _session(backend, ImageStack.open(tmp_path / "head.nii.gz"), labels)
+    write_measurements(tmp_path / "a.csv", session)
+    (first, _) = _rows(tmp_path / "a.csv")
+    expected = (labels == 7).sum() * 0.5 * 0.5 * 5 * np.cos(angle)
+    assert float(first["volume"]) == pytest.approx(expected, rel=1e-6)
+    # The dock's table says the same.
+    measure = measure_of(session.stack)
+    assert measure.pixel * (labels == 7).sum() == pytest.approx(expected, rel=1e-6)
 
 
 def test_slices_are_measured_as_by_regionprops(tmp_path: Path, backend: Backend) -> None:

@@ -582,13 +582,24 @@ def test_nifti(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_nifti_with_a_unit_that_has_no_name(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize("code", [0, 4])
+def test_nifti_that_names_no_unit_is_in_millimetres(tmp_path: Path, suffix: str, code: int) -> None:
     image = nifti_image(VOLUME.T, np.diag([0.3, 0.4, 2.0, 1.0]))
-    image.header["xyzt_units"] = 4
+    # nibabel writes 0 unless it is told otherwise; 4 has no meaning.
+    image.header["xyzt_units"] = code
     nibabel.save(image, tmp_path / f"image{suffix}")
     stack = ImageStack.open(tmp_path / f"image{suffix}")
-    assert stack.spacing == pytest.approx({"z": 2.0, "y": 0.4, "x": 0.3, "unit": "pixel"})
+    assert stack.spacing == pytest.approx({"z": 2.0, "y": 0.4, "x": 0.3, "unit": "mm"})
     same(stack, VOLUME)
+
+
+def test_nifti_that_knows_no_space_has_no_millimetres(tmp_path: Path) -> None:
+    for code, spacing in ((0, None), (2, {"z": 1, "y": 1, "x": 1, "unit": "mm"})):
+        image = nifti_image(VOLUME.T, np.eye(4))
+        image.set_sform(np.eye(4), code)
+        image.set_qform(None, 0)
+        nibabel.save(image, tmp_path / f"{code}.nii")
+        assert ImageStack.open(tmp_path / f"{code}.nii").spacing == spacing
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -653,6 +664,41 @@ def test_nifti_of_complex_numbers(tmp_path: Path) -> None:
     nibabel.save(nifti_image(np.zeros((4, 4, 4), "complex64"), np.eye(4)), tmp_path / "c.nii")
     with pytest.raises(InputError, match="complex64"):
         ImageStack.open(tmp_path / "c.nii")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # nibabel leaves the file to be closed
+@pytest.mark.parametrize("suffix", [".mgz", ".mgh"])
+def test_freesurfer(tmp_path: Path, suffix: str) -> None:
+    data = RNG.integers(-1000, 3000, (20, 24, 7)).astype("int16")
+    affine = np.array([[-1.0, 0, 0, 10], [0, 0, 1.5, -20], [0, -1.2, 0, 5], [0, 0, 0, 1]])
+    untyped: Any = nibabel
+    untyped.save(untyped.MGHImage(data, affine), tmp_path / f"norm{suffix}")
+    stack = ImageStack.open(tmp_path / f"norm{suffix}")
+    assert (stack.axes, stack.name) == ("ZYX", "norm")
+    assert stack.spacing == pytest.approx({"z": 1.5, "y": 1.2, "x": 1.0, "unit": "mm"})
+    assert stack.affine is not None
+    np.testing.assert_allclose(stack.affine, affine, atol=1e-5)
+    same(stack, data.transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("letters", ["RGB", "RGBA"])
+def test_nifti_of_colours(tmp_path: Path, suffix: str, letters: str) -> None:
+    data = RNG.integers(0, 256, (20, 24, 7, len(letters))).astype("uint8")
+    packed = data.view([(letter, "u1") for letter in letters])[..., 0]
+    nibabel.save(nifti_image(packed, np.eye(4)), tmp_path / f"map{suffix}")
+    stack = ImageStack.open(tmp_path / f"map{suffix}")
+    assert (stack.axes, stack.shape) == ("ZYXC", (7, 24, 20))
+    same(stack, data.transpose(2, 1, 0, 3))
+
+
+def test_cifti_is_no_volume(tmp_path: Path) -> None:
+    untyped: Any = nibabel
+    scalars = untyped.cifti2.ScalarAxis(["curvature"])
+    surface = untyped.cifti2.BrainModelAxis.from_surface(np.arange(5), 10, "CortexLeft")
+    untyped.save(untyped.Cifti2Image(np.zeros((1, 5), "f4"), (scalars, surface)), tmp_path / "a.dscalar.nii")
+    with pytest.raises(InputError, match="holds no volume but values on a surface"):
+        ImageStack.open(tmp_path / "a.dscalar.nii")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
@@ -830,6 +876,11 @@ def test_a_picture_that_changes_or_goes_is_told(folder: Path) -> None:
         ("none.tif", None, "no file or folder"),
         ("image.xyz", b"1234", "format is not known; use TIFF"),
         ("image.dcm", b"1234", "DICOM.*convert the series to NIfTI"),
+        ("IM000001", bytes(128) + b"DICM", "DICOM.*convert the series to NIfTI"),
+        ("image.nrrd", b"NRRD", "NRRD is not supported; save it as NIfTI"),
+        ("image.mha", b"NDims = 3", "MetaImage is not supported; save it as NIfTI"),
+        ("image.hdr", b"1234", "pair of .hdr and .img is not supported; save it as one .nii"),
+        ("image.mgz", b"not FreeSurfer's", "cannot read image.mgz"),
         ("image.tif", b"", "empty"),
         ("image.tif", b"not a TIFF at all", "cannot read image.tif"),
         ("image.png", b"not a PNG at all", "cannot read image.png"),
@@ -845,6 +896,13 @@ def test_unreadable_files(tmp_path: Path, name: str, content: bytes | None, mess
     with pytest.raises(InputError, match=message) as caught:
         ImageStack.open(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_a_series_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("series 3")
+    (tmp_path / "1.3.12.2").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(InputError, match="holds DICOM, which is not supported; convert the series to NIfTI"):
+        ImageStack.open(tmp_path)
 
 
 def test_addresses_are_refused() -> None:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from napari_medsam2._files import check_place
 from napari_medsam2._progress import quiet
 from napari_medsam2.errors import InputError
-from napari_medsam2.export import picture_names, write_confidence, write_labels, write_picture, write_pictures
+from napari_medsam2.export import (
+    picture_names,
+    write_confidence,
+    write_labels,
+    write_nifti,
+    write_picture,
+    write_pictures,
+)
+from napari_medsam2.export._nifti import check_space
 from napari_medsam2.prompts import parse_entries, read_entries
 from napari_medsam2.reading.readers import distinct_names, find_images, natural_key, open_collection
 from napari_medsam2.stack import ImageStack
@@ -37,7 +45,7 @@ class Job:
     prompts : Path
         The prompts file.
     output : Path
-        A TIFF file; for the pictures of a folder a folder, or where they have one size a TIFF file.
+        A TIFF or NIfTI file; for the pictures of a folder a folder, or where they have one size a TIFF file.
     kind : str, optional
         ``"stack"`` or ``"collection"``; the images' own kind by default.
     axes, window, channel
@@ -141,6 +149,8 @@ def run_job(job: Job, tell: Tell = quiet) -> Outcome:
         write_pictures(job.output, session)
     elif job.output.suffix.lower() == ".png":
         write_picture(job.output, session.slice_labels(0))
+    elif _nifti(job.output):
+        write_nifti(job.output, session)
     else:
         write_labels(job.output, session)
     if job.confidence is not None:
@@ -216,8 +226,10 @@ def _check_outputs(job: Job, stack: ImageStack, kind: str, entries: Sequence[Map
             f"the images of {stack.name} differ in size, so their labels are written one by one: give --output a "
             f"folder's name, such as {job.output.with_suffix('')}"
         )
-    if not folder and not tiff and not (suffix == ".png" and len(stack) == 1):
-        raise InputError(f"--output {job.output} must be a file that ends in .tif")
+    if not folder and _nifti(job.output):
+        check_space(stack)
+    elif not folder and not tiff and not (suffix == ".png" and len(stack) == 1):
+        raise InputError(f"--output {job.output} must be a file that ends in .tif or .nii.gz")
     if job.overlay is not None and job.overlay.suffix.lower() not in (".png", ".jpg", ".jpeg", ".tif", ".tiff"):
         raise InputError(f"--overlay {job.overlay} must be a file that ends in .png, .jpg or .tif")
     single = [path for path in (None if folder else job.output, job.confidence, job.overlay) if path is not None]
@@ -238,6 +250,10 @@ def _check_outputs(job: Job, stack: ImageStack, kind: str, entries: Sequence[Map
     for path in single:
         check_place(path)
     return folder
+
+
+def _nifti(output: Path) -> bool:
+    return output.name.lower().endswith((".nii", ".nii.gz"))
 
 
 def _inputs(job: Job, entries: Sequence[Mapping[str, Any]]) -> set[Path]:

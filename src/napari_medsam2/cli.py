@@ -115,7 +115,7 @@ def segment(
         typer.Argument(help="TIFF, OME-TIFF, OME-Zarr, NIfTI, .npy, PNG, JPEG; a folder of pictures, or a pattern."),
     ],
     prompts: Annotated[Path, typer.Option(help="The prompts file (JSON); see the README.")],
-    output: Annotated[Path, typer.Option(help="The labels: a TIFF file, or a folder for the pictures of a folder.")],
+    output: Annotated[Path, typer.Option(help="The labels: a TIFF or NIfTI file; for a folder's pictures a folder.")],
     kind: Annotated[
         Kind | None, typer.Option(help="Neighbouring slices or unordered pictures; found from the image if not given.")
     ] = None,

@@ -115,9 +115,9 @@ class ImageStack:
         ----------
         path : str or Path
             TIFF, OME-TIFF or ImageJ TIFF; the folder of an OME-Zarr image (0.4, 0.5 and older); NIfTI (``.nii``,
-            ``.nii.gz``); PNG, JPEG, BMP; ``.npy``. A folder of TIFF, PNG, JPEG or BMP pictures, or a pattern such as
-            ``"cells/*.png"``, is a collection in natural order (2 before 10), or with ``axes="ZYX"`` or ``"TYX"`` a
-            stack.
+            ``.nii.gz``), FreeSurfer's ``.mgz``; PNG, JPEG, BMP; ``.npy``. A folder of TIFF, PNG, JPEG or BMP pictures,
+            or a pattern such as ``"cells/*.png"``, is a collection in natural order (2 before 10), or with
+            ``axes="ZYX"`` or ``"TYX"`` a stack.
         axes, window, channel
             As for `ImageStack`; axes and spacing are the file's own where it says them. Axes of length 1 may be left
             out of ``axes`` or added; in another order spacing and affine go with the axes, not with their letters.

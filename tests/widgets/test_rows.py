@@ -161,12 +161,14 @@ class _Case:
     "case",
     [
         _Case("ZYX", (4, 8, 9), None, ("Volume", "pixel", 3, 2 * 3.0)),
+        # Without a unit voxels are counted, however they relate to each other.
+        _Case("ZYX", (4, 8, 9), {"z": 2.0, "y": 0.5, "x": 0.5, "unit": "pixel"}, ("Volume", "pixel", 3, 2 * 3.0)),
         _Case("ZYX", (4, 8, 9), {"z": 2.0, "y": 0.5, "x": 0.5, "unit": "um"}, ("Volume", "um", 3, 2 * 3 * 0.5)),
         _Case("TZYX", (2, 2, 8, 9), {"z": 2.0, "y": 1, "x": 1, "unit": "um"}, ("Volume", "um", 3, 3 * 2.0)),
         _Case("TYX", (4, 8, 9), {"y": 0.5, "x": 0.5, "unit": "mm"}, ("Area", "mm", 2, 3 * 0.25)),
         _Case("NYX", (4, 8, 9), None, ("Area", "pixel", 2, 3.0)),
     ],
-    ids=lambda case: f"{case.axes}-{bool(case.spacing)}",
+    ids=lambda case: f"{case.axes}-{(case.spacing or {}).get('unit')}",
 )
 def test_sizes_are_in_the_image_s_unit(case: _Case) -> None:
     session = _session(case.axes, case.shape, spacing=case.spacing)

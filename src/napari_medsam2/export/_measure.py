@@ -12,7 +12,7 @@ import numpy as np
 from napari_medsam2._files import atomic_path
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._source import ObjectEntry, entries
-from napari_medsam2.reading.axes import leading
+from napari_medsam2.reading.axes import leading, voxel_volume
 from napari_medsam2.reading.numbering import volumes
 
 if TYPE_CHECKING:
@@ -175,7 +175,8 @@ def _by_slice(session: LabelSource) -> Iterator[list[Any]]:
 
 def _by_object(session: LabelSource) -> Iterator[list[Any]]:
     stack, objects = session.stack, entries(session)
-    depth, height, width = _sizes(stack)
+    depth = _sizes(stack)[0]
+    voxel = voxel_volume(stack.spacing or {}, stack.affine)
     channels = _channels(stack)
     time_axis = leading(stack.axes).find("T")
     for run in volumes(stack.axes, stack.shape[:-2]):
@@ -191,7 +192,7 @@ def _by_object(session: LabelSource) -> Iterator[list[Any]]:
         for label, part in sorted(parts.items()):
             yield [
                 *(time, label, _name(objects, label), part.first, part.last, part.slices),
-                *(part.count, part.count * depth * height * width, *part.center.tolist()),
+                *(part.count, part.count * voxel, *part.center.tolist()),
                 *(*_axes(part.spread / part.count), *_intensities(part, channels), _unit(stack)),
             ]
 

@@ -15,6 +15,7 @@ from napari_medsam2._files import atomic_path
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._source import KEY, entries, table
 from napari_medsam2.reading.axes import leading
+from napari_medsam2.reading.nifti import VOLUMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from napari_medsam2.export._source import LabelSource
     from napari_medsam2.stack import ImageStack
 
-__all__ = ["write_nifti"]
+__all__ = ["check_space", "write_nifti"]
 
 _LABEL_INTENT = 1002
 _NIFTI1_LONGEST = 32767
@@ -62,14 +63,8 @@ def write_nifti(path: str | Path, session: LabelSource) -> None:
     if not packed and path.suffix.lower() != ".nii":
         raise InputError(f"NIfTI cannot be written as {path}: give a name that ends in .nii or .nii.gz")
     stack = session.stack
+    check_space(stack)
     letters = leading(stack.axes)
-    if "N" in letters:
-        raise InputError(f"{stack.name} is a collection of pictures, which NIfTI does not hold; use tiff or png")
-    if stack.affine is None and stack.path is not None and stack.path.name.lower().endswith((".nii", ".nii.gz")):
-        raise InputError(
-            f"{stack.name} was opened as {stack.axes}, with times or channels in place of space, so its labels lie "
-            f"nowhere in the space of {stack.path.name}; open it with other axes, or choose another format"
-        )
     height, width = stack.shape[-2:]
     sizes = dict(zip(letters, stack.shape, strict=False))
     times, depth = sizes.get("T", 1), sizes.get("Z", 1)
@@ -86,6 +81,17 @@ def write_nifti(path: str | Path, session: LabelSource) -> None:
             for z in range(depth):
                 coords = tuple(time if letter == "T" else z for letter in letters)
                 stream.write(np.ascontiguousarray(session.slice_labels(stack.ravel(coords)), dtype=dtype).data)
+
+
+def check_space(stack: ImageStack) -> None:
+    """Raise InputError where NIfTI has no place for a stack's labels."""
+    if "N" in leading(stack.axes):
+        raise InputError(f"{stack.name} is a collection of pictures, which NIfTI does not hold; use tiff or png")
+    if stack.affine is None and stack.path is not None and stack.path.name.lower().endswith(VOLUMES):
+        raise InputError(
+            f"{stack.name} was opened as {stack.axes}, with times or channels in place of space, so its labels lie "
+            f"nowhere in the space of {stack.path.name}; open it with other axes, or choose another format"
+        )
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_medsam2.results import Source
     from napari_medsam2.stack import ImageStack
 
-__all__ = ["KEY", "Color", "LabelSource", "ObjectEntry", "entries", "parse_table", "table"]
+__all__ = ["KEY", "Color", "LabelSource", "ObjectEntry", "entries", "entry_of", "parse_table", "table"]
 
 KEY = "napari-medsam2"
 """Under this name the table of objects stands in formats that have no place of their own for names and colours."""
@@ -93,14 +93,16 @@ class ObjectEntry:
 
 def entries(session: LabelSource) -> dict[int, ObjectEntry]:
     """List a session's objects in order of their labels; those without a colour get one that depends on the label."""
-    out = {}
-    for label, info in sorted(session.objects.items()):
-        own = parse_color(getattr(info, "color", None))
-        color = colour_of(label) if own is None else own
-        # Control characters have no place in XML.
-        name = re.sub(r"[\x00-\x1f\x7f]+", " ", info.name)
-        out[label] = ObjectEntry(label, name, color)
-    return out
+    return {label: entry_of(info) for label, info in sorted(session.objects.items())}
+
+
+def entry_of(info: Any) -> ObjectEntry:
+    """Describe one of a session's objects."""
+    own = parse_color(getattr(info, "color", None))
+    color = colour_of(info.label) if own is None else own
+    # Control characters have no place in XML.
+    name = re.sub(r"[\x00-\x1f\x7f]+", " ", info.name)
+    return ObjectEntry(info.label, name, color)
 
 
 def table(objects: Mapping[int, ObjectEntry]) -> dict[str, Any]:

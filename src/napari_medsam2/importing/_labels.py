@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medsam2.errors import InputError
+from napari_medsam2.importing._grid import check_grid, turned
 from napari_medsam2.importing._indices import open_indices, read_indices
 from napari_medsam2.importing._names import known_objects
 from napari_medsam2.reading.axes import leading
@@ -94,7 +95,7 @@ def open_labels(path: str | Path, stack: ImageStack) -> LabelFile:
     place = _label_group(place)
     labels = open_indices(place)
     files = find_images(place) or [place]
-    _check_grid(labels, stack)
+    axes = check_grid(labels, stack)
     order = _order(labels, stack)
 
     def draw(index: int) -> np.ndarray:
@@ -104,7 +105,7 @@ def open_labels(path: str | Path, stack: ImageStack) -> LabelFile:
             values = labels.raw(number)
         return check_labels(values, stack.slice_shape(index), f"slice {index} of {labels.name}")
 
-    return LabelFile(labels.name, draw, len(stack), known_objects(place))
+    return LabelFile(labels.name, turned(draw, stack, axes), len(stack), known_objects(place))
 
 
 def check_labels(values: np.ndarray, shape: tuple[int, int], where: str) -> np.ndarray:
@@ -148,18 +149,6 @@ def _label_group(place: Path) -> Path:
         names = ", ".join(str(child) for child in found[:5])
         raise InputError(f"{place} holds {len(found)} label images; give the folder of one: {names or 'none'}")
     return found[0]
-
-
-def _check_grid(labels: ImageStack, stack: ImageStack) -> None:
-    """Raise InputError where both lie in space, and differently: equal sizes would hide a mirrored volume."""
-    if labels.affine is None or stack.affine is None:
-        return
-    size = np.abs(stack.affine[:3, :3]).max()
-    if not np.allclose(labels.affine, stack.affine, rtol=0, atol=1e-3 * size):
-        raise InputError(
-            f"{labels.name} lies on another grid than {stack.name} (orientation, origin or voxel size differ); "
-            f"resample the labels to the image first"
-        )
 
 
 def _order(labels: ImageStack, stack: ImageStack) -> Callable[[int], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -105,6 +106,8 @@ def _of_nifti(path: Path) -> dict[int, ObjectEntry]:
     for extension in getattr(image.header, "extensions", ()):
         text = extension.get_content()
         text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+        if "<CaretExtension" in text:
+            return _of_caret(text.rstrip("\x00").strip())
         try:
             found = json.loads(text.rstrip("\x00"))
         except ValueError:
@@ -112,6 +115,25 @@ def _of_nifti(path: Path) -> dict[int, ObjectEntry]:
         if isinstance(found, dict) and KEY in found:
             return parse_table(found[KEY])
     return {}
+
+
+def _of_caret(text: str) -> dict[int, ObjectEntry]:
+    """Read the table of labels that Connectome Workbench and TotalSegmentator write into NIfTI files."""
+    found: dict[int, ObjectEntry] = {}
+    try:
+        labels = list(ElementTree.fromstring(text.encode()).iter("Label"))  # noqa: S314
+    except ElementTree.ParseError:
+        # Names are welcome, the labels are what counts.
+        return {}
+    for item in labels:
+        key = item.get("Key", "")
+        if not key.isdecimal() or int(key) == 0:
+            continue
+        with contextlib.suppress(ValueError, OverflowError):
+            red, green, blue = (round(255 * float(item.get(name, ""))) for name in ("Red", "Green", "Blue"))
+            color = (red, green, blue) if min(red, green, blue) >= 0 and max(red, green, blue) <= 255 else None
+            found[int(key)] = ObjectEntry(int(key), (item.text or "").strip() or f"object {key}", color)
+    return dict(sorted(found.items()))
 
 
 def _of_png(path: Path) -> dict[int, ObjectEntry]:

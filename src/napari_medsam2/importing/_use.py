@@ -63,7 +63,8 @@ def as_changes(
     Returns
     -------
     Changes
-        The results, and the names of the objects as the file knows them.
+        The results, and the names of the objects as the file knows them; that of the file where it holds one object
+        without a name.
 
     Raises
     ------
@@ -82,6 +83,9 @@ def as_changes(
         label: labels.objects[label].name if label in labels.objects else f"object {label}"
         for label in sorted(found | (known if indices is None else set()))
     }
+    if len(names) == 1 and not labels.objects:
+        # One file for each organ is a habit: its name says which.
+        names = dict.fromkeys(names, labels.name)
     colors = {
         label: labels.objects[label].hex
         for label in names

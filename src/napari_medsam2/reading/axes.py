@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_medsam2.errors import InputError
 
@@ -11,8 +11,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
+    from numpy.typing import NDArray
 
-__all__ = ["CHANNEL", "check_letters", "guess_axes", "leading", "make_spacing", "parse_axes", "unit_name"]
+__all__ = [
+    "CHANNEL",
+    "check_letters",
+    "guess_axes",
+    "leading",
+    "make_spacing",
+    "parse_axes",
+    "unit_name",
+    "voxel_volume",
+]
 
 _MEANINGS = {"T": "time", "Z": "depth", "N": "number of the image", "Y": "row", "X": "column", "C": "channel"}
 CHANNEL = "C"
@@ -131,6 +141,26 @@ def guess_axes(shape: tuple[int, ...], dtype: np.dtype[np.generic], what: str = 
 def leading(axes: str) -> str:
     """Return the letters of the axes that number the slices, in order: all but ``Y``, ``X`` and ``C``."""
     return "".join(letter for letter in axes if letter not in "YXC")
+
+
+def voxel_volume(spacing: Mapping[str, Any], affine: NDArray[Any] | None) -> float:
+    """Return the volume of a voxel, in the unit of the spacing; a distance that is unknown counts as 1.
+
+    Parameters
+    ----------
+    spacing : mapping
+        From `make_spacing`.
+    affine : ndarray or None
+        Of a NIfTI image. Slices of a tilted gantry lie askew above each other, and are nearer than their origins.
+    """
+    import numpy as np
+
+    volume = math.prod(float(spacing.get(axis, 1.0)) for axis in "zyx")
+    if affine is None:
+        return volume
+    part = abs(np.linalg.det(affine[:3, :3])) / np.prod(np.linalg.norm(affine[:3, :3], axis=0))
+    # As exact as ever where they are upright: affines are stored as float32.
+    return volume * float(part) if part < 1 - 1e-5 else volume
 
 
 def unit_name(unit: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""NIfTI volumes, read one slice at a time, compressed or not."""
+"""NIfTI volumes, and FreeSurfer's, read one slice at a time, compressed or not."""
 
 from __future__ import annotations
 
@@ -15,9 +15,15 @@ from napari_medsam2.reading.imagefile import ImageFile
 from napari_medsam2.reading.sources import MappedArray, ScaledArray, Source, check_dtype
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["open_nifti"]
+    from numpy.typing import NDArray
+
+__all__ = ["VOLUMES", "open_nifti"]
+
+VOLUMES = (".nii", ".nii.gz", ".mgz", ".mgh")
+"""How the names of volumes that lie in space end."""
 
 # NIfTI's array is indexed (x, y, z, t, u) with x running fastest; u counts the channels of a vector.
 _AXES = "CTZYX"
@@ -32,25 +38,32 @@ def open_nifti(path: Path) -> ImageFile:
     Parameters
     ----------
     path : Path
-        A ``.nii`` or ``.nii.gz`` file.
+        A ``.nii`` or ``.nii.gz`` file, or FreeSurfer's ``.mgz`` or ``.mgh``.
 
     Returns
     -------
     ImageFile
-        The array, its spacing and ``affine``, a map from ``(x, y, z)`` voxels to the scanner's millimetres. Values are
-        scaled by the header's slope and intercept where it has them.
+        The array, its spacing (in mm where the header names no unit) and ``affine``, a map from ``(x, y, z)`` voxels to
+        the scanner's millimetres. Values are scaled by the header's slope and intercept where it has them.
 
     Raises
     ------
     InputError
-        If the header asks for what is no grey value (complex numbers, packed colours).
+        If the values are complex numbers, or lie on a surface and not in a volume.
     """
     import nibabel
 
     # Its own type says nothing of the members that all images of volumes have.
     image: Any = nibabel.load(path)
-    stored = image.dataobj
-    check_dtype(stored.dtype, path.name)
+    if not isinstance(image, nibabel.spatialimages.SpatialImage):
+        raise InputError(
+            f"{path.name} holds no volume but values on a surface (CIFTI); project them into a NIfTI volume first"
+        )
+    header: Any = image.header
+    stored: Any = image.dataobj
+    colours = len(stored.dtype.names or ())
+    dtype = stored.dtype if not colours else stored.dtype[0]
+    check_dtype(dtype, path.name)
     shape = tuple(int(size) for size in stored.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -61,7 +74,7 @@ def open_nifti(path: Path) -> ImageFile:
         axes = _AXES[-len(shape) :]
     else:
         raise InputError(f"{path.name} has shape {shape}; NIfTI volumes with 2 to 5 axes can be read")
-    gzipped = path.name.lower().endswith(".gz")
+    gzipped = path.name.lower().endswith((".gz", ".mgz"))
     file = _Inflated(path) if gzipped else (lambda: path)
     if not gzipped:
         needed = int(stored.offset) + stored.dtype.itemsize * _count(shape)
@@ -69,18 +82,46 @@ def open_nifti(path: Path) -> ImageFile:
             raise InputError(
                 f"{path.name} is cut short: it ends at byte {path.stat().st_size} of {needed}; copy or export it again"
             )
-    data: Source = MappedArray(file, int(stored.offset), shape[::-1], stored.dtype)
+    inner = shape[::-1]
+    if colours:
+        # Red, green, blue (and opacity) lie beside each other in each voxel.
+        inner, axes = (*inner, colours), f"{axes}C"
+    data: Source = MappedArray(file, int(stored.offset), inner, dtype)
     if (stored.slope, stored.inter) != (1.0, 0.0):
         data = ScaledArray(data, float(stored.slope), float(stored.inter))
-    zooms = image.header.get_zooms()
+    zooms = header.get_zooms()
+    sizes = {axis: float(zooms[i]) for i, axis in enumerate("xyz") if i < min(len(shape), len(zooms))}
+    spacing = make_spacing(sizes, _unit(header, sizes.values()))
+    return ImageFile(data=data, axes=axes, spacing=spacing, affine=_affine(image, sizes))
+
+
+def _affine(image: Any, sizes: Mapping[str, float]) -> NDArray[Any]:
+    """Return the map into space; where a program wrote one that leads nowhere (zeros, NaN), that of the sizes."""
+    import numpy as np
+
+    affine: NDArray[Any] = image.affine
+    if np.isfinite(affine).all() and np.linalg.det(affine) != 0:
+        return affine
+    return np.diag([sizes.get(axis) or 1.0 for axis in "xyz"] + [1.0])
+
+
+def _unit(header: Any, sizes: Iterable[float]) -> str | None:
+    """Return the unit of the sizes. Where none is named they are millimetres, as all programs take them.
+
+    Sizes of 1 in no space are what is written where nothing is known.
+    """
+    if not hasattr(header, "get_xyzt_units"):
+        # FreeSurfer knows no other unit.
+        return "mm"
     try:
-        unit = image.header.get_xyzt_units()[0]
+        unit = str(header.get_xyzt_units()[0])
     except KeyError:
         # Some programs write numbers that the standard gives no meaning.
         unit = "unknown"
-    sizes = {axis: float(zooms[i]) for i, axis in enumerate("xyz") if i < min(len(shape), len(zooms))}
-    spacing = make_spacing(sizes, None if unit == "unknown" else {"micron": "um"}.get(unit, unit))
-    return ImageFile(data=data, axes=axes, spacing=spacing, affine=image.affine)
+    if unit != "unknown":
+        return {"micron": "um"}.get(unit, unit)
+    placed = int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0
+    return "mm" if placed or any(size != 1 for size in sizes) else None
 
 
 def _count(shape: tuple[int, ...]) -> int:

@@ -33,8 +33,20 @@ __all__ = [
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 _TIFFS = (".tif", ".tiff", ".btf", ".tf8")
-_NIFTIS = (".nii", ".nii.gz")
-_KNOWN = "TIFF, OME-TIFF, OME-Zarr, NIfTI (.nii, .nii.gz), PNG, JPEG, BMP and .npy"
+_LOOKED_AT = 20
+"""Files of a folder without pictures that are looked into."""
+_KNOWN = "TIFF, OME-TIFF, OME-Zarr, NIfTI (.nii, .nii.gz), FreeSurfer's .mgz, PNG, JPEG, BMP and .npy"
+_FOREIGN = {
+    **dict.fromkeys((".dcm", ".dicom", ".ima"), ("DICOM", "convert the series to NIfTI first, as dcm2niix does")),
+    **dict.fromkeys((".nrrd", ".nhdr"), ("NRRD", "save it as NIfTI first, in 3D Slicer or ITK-SNAP")),
+    **dict.fromkeys((".mha", ".mhd"), ("MetaImage", "save it as NIfTI first, in 3D Slicer or ITK-SNAP")),
+    **dict.fromkeys((".hdr", ".img", ".img.gz"), ("a pair of .hdr and .img", "save it as one .nii file first")),
+    **dict.fromkeys((".mif", ".mif.gz"), ("MRtrix's .mif", "convert it to NIfTI first, with mrconvert")),
+    **dict.fromkeys((".head", ".brik", ".brik.gz"), ("AFNI's format", "convert it to NIfTI first, with 3dAFNItoNIFTI")),
+    ".mnc": ("MINC", "convert it to NIfTI first, with mnc2nii"),
+    ".gii": ("GIFTI", "it holds a surface; project that into a NIfTI volume first"),
+}
+"""Formats of medical images that are not read, by how their names end: what they are called, and what to do."""
 
 
 def open_image(path: Path) -> ImageFile:
@@ -71,7 +83,7 @@ def open_image(path: Path) -> ImageFile:
 
 
 def _opener(path: Path) -> Callable[[Path], ImageFile]:
-    from napari_medsam2.reading.nifti import open_nifti
+    from napari_medsam2.reading.nifti import VOLUMES, open_nifti
     from napari_medsam2.reading.pictures import open_picture
     from napari_medsam2.reading.tiff import open_tiff
 
@@ -80,13 +92,25 @@ def _opener(path: Path) -> Callable[[Path], ImageFile]:
         return open_tiff
     if name.endswith(_PICTURES):
         return open_picture
-    if name.endswith(_NIFTIS):
+    if name.endswith(VOLUMES):
         return open_nifti
     if name.endswith(".npy"):
         return _open_npy
-    if name.endswith((".dcm", ".dicom")):
-        raise InputError(f"cannot read {path.name}: DICOM is not supported; convert the series to NIfTI first")
+    foreign = next((said for suffix, said in _FOREIGN.items() if name.endswith(suffix)), None)
+    if foreign is None and _is_dicom(path):
+        foreign = _FOREIGN[".dcm"]
+    if foreign is not None:
+        raise InputError(f"cannot read {path.name}: {foreign[0]} is not supported; {foreign[1]}")
     raise InputError(f"cannot read {path.name}: its format is not known; use {_KNOWN}")
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file says that it is DICOM, whatever its name."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def reason(error: BaseException) -> str:
@@ -185,6 +209,8 @@ def find_images(place: Path) -> list[Path] | None:
             for path in place.iterdir()
             if path.name.lower().endswith(_TIFFS + _PICTURES) and not path.name.startswith(".") and path.is_file()
         ]
+        if not found and any(path.is_file() and _is_dicom(path) for path in sorted(place.iterdir())[:_LOOKED_AT]):
+            raise InputError(f"the folder {place} holds DICOM, which is not supported; {_FOREIGN['.dcm'][1]}")
         if not found:
             raise InputError(f"the folder {place} holds no image; put TIFF, PNG, JPEG or BMP files in it")
     elif any(sign in str(place) for sign in "*?["):
@@ -200,7 +226,8 @@ def find_images(place: Path) -> list[Path] | None:
 
 def short_name(path: Path) -> str:
     """Return a file's name without the suffixes of its format."""
-    return re.sub(r"(\.ome)?\.(tiff?|zarr|nii|npy|png|jpe?g|bmp|btf|tf8)(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    suffix = r"(\.ome)?\.(tiff?|zarr|nii|mg[zh]|npy|png|jpe?g|bmp|btf|tf8)(\.gz)?$"
+    return re.sub(suffix, "", path.name, flags=re.IGNORECASE)
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_medsam2.reading.nifti import VOLUMES
 from napari_medsam2.widgets.persist import recognise
 from napari_medsam2.widgets.views_file import source_of
 
@@ -35,7 +36,7 @@ def exporting(annotation: Annotation, path: Path, form: str) -> Callable[[], Non
     sources = [*annotation.session.sources, *([] if source is None else [source])]
 
     def write() -> None:
-        if form == "nifti" and source is not None and source.name.lower().endswith((".nii", ".nii.gz")):
+        if form == "nifti" and source is not None and source.name.lower().endswith(VOLUMES):
             # Labels lie where the image lies, even if its file has not been looked at for the session's folder yet.
             recognise(frozen.stack, source)
         export_labels(path, frozen, form, sources)

@@ -46,9 +46,8 @@ _USES: tuple[tuple[Use, str, str], ...] = (
     ),
 )
 _FILE = "A file…"
-_FILES = (
-    "Labels (*.tif *.tiff *.nii *.nii.gz *.png *.npy *.json *.zip *.roi);;All files (*)"  # what `open_labels` reads
-)
+# What `open_labels` reads.
+_FILES = "Labels (*.tif *.tiff *.nii *.nii.gz *.mgz *.png *.npy *.json *.zip *.roi);;All files (*)"
 
 
 class ImportDialog(QDialog):

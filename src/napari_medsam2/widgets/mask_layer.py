@@ -13,6 +13,7 @@ from napari_medsam2._canvas import colour_of, hex_of
 from napari_medsam2._numbers import LARGEST_LABEL
 from napari_medsam2.widgets.painting import masks_painted
 from napari_medsam2.widgets.shown_labels import ShownLabels
+from napari_medsam2.widgets.views_file import IMAGE, KEY, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
 
+    from napari_medsam2.export import ObjectEntry
     from napari_medsam2.session import AnnotationSession
     from napari_medsam2.widgets.coordinates import Frame
 
@@ -75,10 +77,12 @@ class MaskLayer:
         data: Any = self.data
         self.layer: Labels = Labels(data, name=name, opacity=0.5, **frame.like())
         self._colors: dict[int | None, Any] = {}
+        self._entries: dict[int, tuple[Any, ObjectEntry]] = {}
         viewer.add_layer(self.layer)
         self.layer.events.paint.connect(self._stroke)
         self.layer.events.selected_label.connect(self._guard)
         self.color()
+        self._note()
 
     @property
     def top(self) -> int:
@@ -114,6 +118,21 @@ class MaskLayer:
         self._hidden &= set(self._session.objects)
         self.locked &= set(self._session.objects)
         self.color()
+        self._note()
+
+    def _note(self) -> None:
+        """Let the layer say what File ▸ Save writes beside its numbers: names, and where the image lies in space."""
+        from napari_medsam2.export._source import entry_of, table
+
+        known, self._entries = self._entries, {}
+        for label, info in sorted(self._session.objects.items()):
+            # Of thousands of objects one changes at a time.
+            old = known.get(label)
+            self._entries[label] = old if old is not None and old[0] is info else (info, entry_of(info))
+        source = source_of(self._frame.layer)
+        table_of_objects = table({label: entry for label, (_, entry) in self._entries.items()})
+        said: dict[str, Any] = {"axes": self._frame.spec.axes, KEY: table_of_objects}
+        self.layer.metadata = said if source is None else {**said, IMAGE: str(source)}
 
     def color(self) -> None:
         """Give the objects their colours; those that are hidden have none."""

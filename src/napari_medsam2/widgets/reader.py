@@ -14,7 +14,7 @@ from napari_medsam2.reading.axes import CHANNEL
 from napari_medsam2.storage import JOURNAL
 from napari_medsam2.widgets.kept import is_session
 from napari_medsam2.widgets.stack_array import StackArray
-from napari_medsam2.widgets.views_file import KEY, LayerData, image_layer, read_view
+from napari_medsam2.widgets.views_file import IMAGE, KEY, LayerData, image_layer, read_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -147,6 +147,10 @@ def _labels(session: AnnotationSession, image: dict[str, Any], mark: dict[str, A
         **{name: image[name] for name in _SPATIAL if name in image},
         "name": f"{image['name']} masks",
         "colormap": LabelColors(color_dict=colors),
-        "metadata": {"axes": axes, KEY: {**mark[KEY], "shape": list(labels.shape), **table(objects)}},
+        "metadata": {
+            "axes": axes,
+            KEY: {**mark[KEY], "shape": list(labels.shape), **table(objects)},
+            **({IMAGE: image["metadata"]["path"]} if "path" in image["metadata"] else {}),
+        },
     }
     return labels, arguments, "labels"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "open_window"]
 
+_PLUGIN = "napari-medsam2"
 _SAMPLE = "nuclei-3d"
 _SIZE = 1280, 840
 """Pixels of the window, where napari remembers none and the screen has them."""
@@ -65,7 +66,9 @@ def open_window(files: Sequence[Path] = (), sample_name: str = _SAMPLE) -> tuple
     dock = MedSam2Dock(viewer)
     viewer.window.add_dock_widget(dock, name="Medical SAM 2", area="right")
     if files:
-        viewer.open([str(path) for path in files])
+        for path in files:
+            # napari's own reader is asked for NIfTI as well, and fails.
+            viewer.open(str(path), plugin=_PLUGIN if _is_ours(str(path)) else "napari")
     else:
         viewer.open_sample("napari-medsam2", chosen.name)
     image = dock.bench.candidate()
@@ -79,6 +82,12 @@ def open_window(files: Sequence[Path] = (), sample_name: str = _SAMPLE) -> tuple
     _fit(viewer.window._qt_window, remembered)
     viewer.reset_view()
     return viewer, dock
+
+
+def _is_ours(path: str) -> bool:
+    from napari_medsam2.widgets import reader, volumes
+
+    return reader.get_reader(path) is not None or volumes.get_reader(path) is not None
 
 
 def _fit(window: Any, remembered: bool) -> None:

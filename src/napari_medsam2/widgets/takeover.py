@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_medsam2.errors import InputError
+from napari_medsam2.widgets.views_file import IMAGE, KEY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -44,6 +45,8 @@ def candidates(viewer: ViewerModel, annotation: Annotation) -> list[Labels]:
 def from_layer(layer: Labels, frame: Frame, stack: ImageStack) -> LabelFile:
     """Read a Labels layer, pixel by pixel of the image's grid, wherever napari shows it.
 
+    Where layer and image are from NIfTI, what counts is how these lie in space.
+
     Parameters
     ----------
     layer : napari.layers.Labels
@@ -56,9 +59,11 @@ def from_layer(layer: Labels, frame: Frame, stack: ImageStack) -> LabelFile:
     Raises
     ------
     InputError
-        If its shape is another one; while reading, if it holds no labels.
+        If its shape is another one, or its file lies on another grid; while reading, if it holds no labels.
     """
+    from napari_medsam2.export._source import parse_table
     from napari_medsam2.importing import LabelFile
+    from napari_medsam2.importing._grid import turned
     from napari_medsam2.importing._labels import check_labels
 
     spec = frame.spec
@@ -81,7 +86,33 @@ def from_layer(layer: Labels, frame: Frame, stack: ImageStack) -> LabelFile:
         # Smaller images of a collection are shown padded.
         return check_labels((drawn.T if swapped else drawn)[:height, :width], shape, f"slice {index} of {name}")
 
-    return LabelFile(name, draw, len(stack), {})
+    return LabelFile(
+        name, turned(draw, stack, _other_way(layer, frame, stack)), len(stack), parse_table(layer.metadata.get(KEY))
+    )
+
+
+def _other_way(layer: Labels, frame: Frame, stack: ImageStack) -> str:
+    """Return the axes that the file of a layer counts from the other end than the image's file; see `check_grid`."""
+    from napari_medsam2.importing._grid import check_grid
+
+    image = stack if stack.affine is not None else _volume(frame.layer.metadata.get("path"), stack)
+    labels = _volume(layer.metadata.get(IMAGE) or layer.metadata.get("path"), stack)
+    return "" if image is None or labels is None else check_grid(labels, image)
+
+
+def _volume(said: object, stack: ImageStack) -> ImageStack | None:
+    """Open the NIfTI file whose voxels a layer of this plugin shows; None where there is none of the stack's shape."""
+    from napari_medsam2.reading.nifti import VOLUMES
+    from napari_medsam2.stack import ImageStack
+
+    path = Path(said) if isinstance(said, (str, Path)) and str(said) else None
+    if path is None or not path.name.lower().endswith(VOLUMES) or not path.is_file():
+        return None
+    try:
+        found = ImageStack.open(path, axes=stack.axes.replace("C", ""))
+    except InputError:
+        return None
+    return found if found.shape == stack.shape else None
 
 
 def from_file(path: Path, stack: ImageStack) -> LabelFile:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_medsam2.stack import ImageStack
 
-__all__ = ["KEY", "VIEW", "LayerData", "image_layer", "read_view", "source_of", "view_of", "write_view"]
+__all__ = ["IMAGE", "KEY", "VIEW", "LayerData", "image_layer", "read_view", "source_of", "view_of", "write_view"]
 
 LayerData = tuple[Any, dict[str, Any], str]
 """What napari makes a layer of: data, arguments, kind."""
@@ -30,6 +30,9 @@ LayerData = tuple[Any, dict[str, Any], str]
 VIEW = "napari.json"
 KEY = "napari-medsam2"
 """Under this name layers carry what the plugin must know of them in their metadata."""
+
+IMAGE = "napari-medsam2-image"
+"""Under this name a layer of masks says which file holds the image below them."""
 
 _LOADED = 256 * 2**20
 """Bytes up to which an image is read at once, so that moving through it is fast."""
@@ -114,7 +117,8 @@ def image_layer(stack: ImageStack, view: Mapping[str, Any] | None = None) -> Lay
     stack : ImageStack
         The image.
     view : mapping, optional
-        From `read_view`: how it lay in the viewer. By default scale and units are the stack's.
+        From `read_view`: how it lay in the viewer. By default scale and units are the stack's; a NIfTI volume lies as
+        radiologists look at it, which mirrors what is shown and never the data.
 
     Returns
     -------
@@ -134,7 +138,8 @@ def image_layer(stack: ImageStack, view: Mapping[str, Any] | None = None) -> Lay
         metadata["channel"] = channel
     spacing = stack.spacing
     if spacing is not None:
-        arguments["scale"] = tuple(float(spacing.get(letter.lower(), 1.0)) for letter in axes)
+        signs = _upright(stack.affine)
+        arguments["scale"] = tuple(float(spacing.get(letter.lower(), 1.0)) * signs.get(letter, 1.0) for letter in axes)
         unit = str(spacing.get("unit", "pixel"))
         arguments["units"] = tuple(unit if letter.lower() in spacing else "pixel" for letter in axes)
     if not array.rgb:
@@ -143,6 +148,18 @@ def image_layer(stack: ImageStack, view: Mapping[str, Any] | None = None) -> Lay
     arguments["metadata"] = metadata
     small = stack.uniform and array.nbytes <= _LOADED
     return (np.asarray(array) if small else array), arguments, "image"
+
+
+def _upright(affine: NDArray[Any] | None) -> dict[str, float]:
+    """Return -1 for rows or columns that are to run the other way in the viewer.
+
+    As in other viewers of medical images they run to the patient's left, to the back and to the feet: right on the left
+    hand, in front and above at the top. NIfTI counts towards right, front and top.
+    """
+    if affine is None:
+        return {}
+    directions = {"X": affine[:3, 0], "Y": affine[:3, 1]}
+    return {letter: -1.0 for letter, along in directions.items() if along[np.argmax(np.abs(along))] > 0}
 
 
 def _limits(stack: ImageStack, array: StackArray) -> tuple[float, float]:

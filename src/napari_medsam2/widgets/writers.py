@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from napari_medsam2.reading.axes import CHANNEL, parse_axes
 from napari_medsam2.stack import ImageStack
 from napari_medsam2.state import ObjectInfo
 from napari_medsam2.widgets.layer_spec import letters_of, spacing_of
-from napari_medsam2.widgets.views_file import KEY
+from napari_medsam2.widgets.views_file import IMAGE, KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -45,12 +46,19 @@ def write_nifti(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write a Labels layer as NIfTI."""
     from napari_medsam2.export import write_nifti as write
 
-    return _write(write, path, data, meta)
+    def placed(target: str | Path, labels: Any) -> None:
+        labels.find_space()
+        write(target, labels)
+
+    return _write(placed, path, data, meta)
 
 
 def _write(
     write: Callable[[str | Path, LabelSource], object], path: str, data: Any, meta: Mapping[str, Any]
 ) -> list[str]:
+    image = (meta.get("metadata") or {}).get(IMAGE)
+    if isinstance(image, str) and Path(path).exists() and Path(path).resolve() == Path(image).resolve():
+        raise InputError(f"{Path(path).name} is the image that is annotated; save its labels under another name")
     write(Path(path), LayerLabels(data, meta))
     return [path]
 
@@ -90,10 +98,26 @@ class LayerLabels:
             at = axes.index(CHANNEL)
             data, axes = _FirstChannel(data, at), axes.replace(CHANNEL, "")
         self.stack = ImageStack(data, axes, spacing=spacing, name=name)
+        path = said.get(IMAGE) or said.get("path")
+        self._image = Path(path) if isinstance(path, str) and path else None
         self.kind = "collection" if self.stack.is_collection else "stack"
         self._labels = self._all_labels()
         self.dtype: np.dtype[Any] = np.dtype(np.uint16 if max(self._labels, default=0) < 2**16 else np.uint32)
         self.objects: dict[int, ObjectInfo] = _objects(self._labels, said, meta.get("colormap"))
+
+    def find_space(self) -> None:
+        """Lie where the image lies of which the layer says that it is one of labels, as far as that is so."""
+        if self._image is None or not self._image.is_file():
+            return
+        try:
+            image = ImageStack.open(self._image, axes=self.stack.axes)
+        except InputError:
+            return
+        mine, its = self.stack.spacing or {}, image.spacing or {}
+        # Where a person gave the layer other sizes, these hold.
+        alike = all(math.isclose(mine.get(axis, 1.0), its.get(axis, 1.0), rel_tol=1e-4) for axis in "zyx")
+        if image.affine is not None and image.shape == self.stack.shape and alike:
+            self.stack._affine, self.stack._path = image.affine, image.path
 
     @property
     def results(self) -> _NoResults:

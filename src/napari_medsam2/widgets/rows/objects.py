@@ -87,15 +87,16 @@ def measure_of(stack: ImageStack, kind: Kind = "stack") -> Measure:
     is there. An area otherwise: the mean of the frames or pictures that show it. In the unit of the image's spacing if
     it knows rows and columns (a distance between slices that is unknown counts as 1, as in the exported measurements).
     """
-    from napari_medsam2.reading.axes import leading
+    from napari_medsam2.reading.axes import leading, voxel_volume
     from napari_medsam2.reading.numbering import volumes
 
     deep = "Z" in leading(stack.axes) and kind != "collection"
     spacing = stack.spacing or {}
     known = "y" in spacing and "x" in spacing
     unit = str(spacing.get("unit", "pixel")) if known else "pixel"
-    pixel = float(spacing["y"]) * float(spacing["x"]) if known else 1.0
-    if deep and known:
-        pixel *= float(spacing.get("z", 1.0))
+    # Sizes without a unit say how pixels relate to each other; what has no unit is counted.
+    pixel = float(spacing["y"]) * float(spacing["x"]) if unit != "pixel" else 1.0
+    if deep and unit != "pixel":
+        pixel = voxel_volume(spacing, stack.affine)
     parts = volumes(stack.axes, stack.shape[:-2]) if deep else tuple(range(i, i + 1) for i in range(len(stack)))
     return Measure("Volume" if deep else "Area", unit, 3 if deep else 2, pixel, len(parts) > 1, parts, noun(kind))
