@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from napari_medsam2 import AnnotationSession, ImageStack, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 def long_stack(count: int = 40) -> ImageStack:
@@ -261,3 +263,80 @@ def test_numbers_that_make_no_sense_are_refused() -> None:
         session.repropagate(settle=0)
     with pytest.raises(InputError, match="no object 9"):
         session.repropagate([9])
+
+
+def two_ways(count: int = 40) -> AnnotationSession:
+    """Two bright squares on every slice; the left one was carried through all, and then the right one was painted."""
+    image = np.full((count, 24, 24), 20, np.uint8)
+    image[:, 2:10, 2:10] = image[:, 13:21, 13:21] = 200
+    session = AnnotationSession(ImageStack(image, "ZYX", window=(0, 255)), backend=DummyBackend())
+    session.add_object()
+    session.add_box(1, 10, (1.5, 1.5, 9.5, 9.5))
+    for _ in session.propagate():
+        pass
+    paint_right(session, 20)
+    return session
+
+
+def paint_right(session: AnnotationSession, index: int) -> None:
+    other = np.zeros((24, 24), bool)
+    other[13:21, 13:21] = True
+    session.add_mask(1, index, other)
+
+
+def stop_after(walk: Any, count: int) -> None:
+    for _ in range(count):
+        next(walk)
+    walk.close()
+
+
+@pytest.mark.parametrize("how", ["propagate", "repropagate", "reopened", "undone", "prompted", "rejected", "twice"])
+def test_one_that_was_stopped_is_carried_on_to_its_end(how: str, tmp_path: Path) -> None:
+    """What the stopped one left agrees with what is computed again, which says nothing of the masks behind it."""
+    session = two_ways()
+    if how == "propagate":
+        stop_after(session.propagate(), 20)
+    else:
+        stop_after(session.repropagate(), 20)
+    assert session.slice_labels(24)[13:21, 13:21].any()
+    assert not session.slice_labels(39)[13:21, 13:21].any()
+    if how == "undone":
+        session.undo()
+        assert not session.slice_labels(24)[13:21, 13:21].any()
+        session.redo()
+    elif how == "prompted":
+        paint_right(session, 21)
+    elif how == "rejected":
+        session.reject(1, 21)
+    elif how == "twice":
+        stop_after(session.repropagate(), 10)
+    elif how == "reopened":
+        session.save_as(tmp_path / "s")
+        stop_after(session.repropagate(), 10)
+        # What lies on the disk when a program is killed.
+        shutil.copytree(tmp_path / "s", tmp_path / "killed", ignore=shutil.ignore_patterns("*lock*"))
+        session = AnnotationSession.open(tmp_path / "killed", backend=DummyBackend(), stack=session.stack)
+    for _ in session.repropagate():
+        pass
+    full = session.frozen()
+    for _ in full.propagate():
+        pass
+    for index in range(40):
+        np.testing.assert_array_equal(session.slice_labels(index), full.slice_labels(index))
+    assert not session.pending
+    session.undo()
+    assert not session.slice_labels(39)[13:21, 13:21].any()
+    assert list(session.repropagate()), "what was taken back is still to be done"
+
+
+def test_a_correction_reaches_its_end_where_one_within_a_range_was_stopped() -> None:
+    """The first slice of the range is its rim, too: that more is to be done there outlives the range's end."""
+    session = two_ways()
+    for _ in session.propagate(start=22, stop=30):
+        pass
+    assert {22, 29} <= {index for _, index in session.pending}
+    stop_after(session.propagate(start=22, stop=35), 10)
+    for _ in session.repropagate():
+        pass
+    assert session.slice_labels(39)[13:21, 13:21].any()
+    assert not session.pending

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from napari_medsam2._numbers import check_whole
-from napari_medsam2.correction import carried_by, follow_up, neighbours
+from napari_medsam2.correction import Gap, carried_by, follow_up, gap, neighbours
 from napari_medsam2.errors import InputError
 from napari_medsam2.plan import Direction, Plan, Propagation, Seed
 from napari_medsam2.prediction import model_of
@@ -162,7 +162,8 @@ class PropagatingSession(JudgedSession):
         """Carry on what was corrected since the last propagation, only as far as masks change.
 
         From each changed slice, and from its neighbours among the prompted slices towards it, masks are computed again
-        until ``settle`` slices in a row are as they were. Where nothing was changed nothing is done.
+        until ``settle`` slices in a row are as they were; to the end where one was stopped before. Where nothing was
+        changed nothing is done.
 
         Parameters
         ----------
@@ -206,7 +207,7 @@ class PropagatingSession(JudgedSession):
         for label in () if labels is None else labels:
             self._check_object(label)
         state = self._document.state
-        pending = [key for key in state.pending if labels is None or key[0] in labels]
+        pending = {key: whole for key, whole in state.pending.items() if labels is None or key[0] in labels}
         seeded = {label for label, _ in state.prompts}
         chosen = sorted({int(label) for label, _ in pending} & seeded)
         if not chosen:
@@ -221,10 +222,11 @@ class PropagatingSession(JudgedSession):
         said = {key: self.prompts.get(key) for key in done}
         births = {label: self._born(label) for label in plan.seeds}
         call = {**call, "run": step}
+        begun: dict[Gap, tuple[int, int] | None] = {}
         return Propagation(
             plan,
-            lambda result: self._apply(result, births, call, step),
-            lambda left: self._finish(left, said, rims, births, call, step),
+            lambda result: self._advance(plan, result, begun, births, call, step),
+            lambda left: self._finish(left, said, begun, rims, births, call, step),
             lambda: self._document.withdrawn(step),
         )
 
@@ -248,6 +250,7 @@ class PropagatingSession(JudgedSession):
         self,
         left: tuple[tuple[int, int], ...],
         said: Mapping[tuple[int, int], SlicePrompt | None],
+        begun: Mapping[Gap, tuple[int, int] | None],
         rims: Sequence[tuple[int, int]],
         births: Mapping[int, int | None],
         call: Mapping[str, Any],
@@ -257,9 +260,10 @@ class PropagatingSession(JudgedSession):
         # Not those that were prompted anew while this was under way, nor those of a new object of that label.
         same = {label for label, born in births.items() if self._born(label) == born}
         carried = [key for key, prompt in said.items() if key[0] in same and self.prompts.get(key) is prompt]
+        carried += [key for key in begun.values() if key is not None and key[0] in same and self._as_carried(*key)]
         changes: dict[Key, Value | None] = {}
-        changes |= {Key("pending", label, index): True for label, index in rims if label in same}
         changes |= {Key("pending", label, index): None for label, index in carried}
+        changes |= {Key("pending", label, index): True for label, index in rims if label in same}
         for label, index in [*left, *self._stranded(carried)]:
             old = self.results.packed(label, index)
             if old is not None and old.bare.source == "propagated" and self._free(label, index, births):
@@ -268,25 +272,54 @@ class PropagatingSession(JudgedSession):
 
     def _stranded(self, changed: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         """Where prompts were taken away and none is left to reach their neighbours from: those."""
+        state = self._document.state
         for label, index in changed:
+            # Nor was anything said where a propagation was stopped, or where a person erased the object.
+            if not state.pending.get((label, index)) or state.marks.get((label, index)) == "accepted":
+                continue
             around = neighbours(self.stack, self.kind, index)
             if not any((label, other) in self.prompts for other in around):
                 yield from ((label, other) for other in around)
 
     def apply(self, result: SliceResult) -> None:
         """Take over a result of a propagation; objects that were removed, or prompted there since, are left alone."""
-        self._apply(result, {one.label: self._born(one.label) for one in result.objects}, {"do": "apply"}, None)
+        births = {one.label: self._born(one.label) for one in result.objects}
+        self._document.commit("propagate", self._taken_over(result, births), {"do": "apply"})
 
-    def _apply(
-        self, result: SliceResult, births: Mapping[int, int | None], call: Mapping[str, Any], step: int | None
+    def _advance(
+        self,
+        plan: Plan,
+        result: SliceResult,
+        begun: dict[Gap, tuple[int, int] | None],
+        births: Mapping[int, int | None],
+        call: Mapping[str, Any],
+        step: int,
     ) -> None:
+        """Take over a slice; until the propagation is finished, masks behind the first one of each gap may be old."""
+        changes = self._taken_over(result, births)
+        stretch = neighbours(plan.stack, plan.kind, result.index)
+        reached: dict[Gap, tuple[int, int] | None] = {}
+        for label, index in dict.fromkeys((key.label, key.index) for key in changes if plan.kind == "stack"):
+            here = gap(plan, label, index, stretch)
+            if here not in begun:
+                reached[here] = None if (label, index) in self._document.state.pending else (label, index)
+        changes |= {Key("pending", *at): False for at in reached.values() if at is not None}
+        self._document.commit(_title(call), changes, call, step)
+        begun.update(reached)
+
+    def _taken_over(self, result: SliceResult, births: Mapping[int, int | None]) -> dict[Key, Value | None]:
         changes: dict[Key, Value | None] = {}
         for one in result.objects:
             if self._free(one.label, result.index, births):
                 self._check_fits(one)
                 changes[Key("result", one.label, result.index)] = PackedResult.of(one)
                 changes[Key("mark", one.label, result.index)] = None
-        self._document.commit(_title(call), changes, call, step)
+        return changes
+
+    def _as_carried(self, label: int, index: int) -> bool:
+        """Whether nothing was said on a slice since a propagation came there."""
+        packed = self.results.packed(label, index)
+        return (label, index) not in self.prompts and (packed is None or packed.bare.source == "propagated")
 
     def _free(self, label: int, index: int, births: Mapping[int, int | None]) -> bool:
         """Whether a propagation may write there, which began with these objects."""
