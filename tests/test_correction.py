@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from tests.dummy import DummyBackend
 
 from napari_medsam2 import AnnotationSession, ImageStack, InputError
+from napari_medsam2.results import ObjectResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -340,3 +342,65 @@ def test_a_correction_reaches_its_end_where_one_within_a_range_was_stopped() -> 
         pass
     assert session.slice_labels(39)[13:21, 13:21].any()
     assert not session.pending
+
+
+def test_with_an_object_s_last_prompt_goes_what_was_carried_from_it() -> None:
+    """Shift+G said that nothing was corrected, though all masks came of a prompt that was no longer there."""
+    session = first_pass()
+    other = session.add_object()
+    session.add_box(other, 22, (3.5, 11.5, 11.5, 19.5))
+    for _ in session.propagate([other]):
+        pass
+    theirs = session.results.indices(other)
+    session.accept(1, 9)
+    session.clear_prompts(1, 5)
+    assert session.orphaned(1)
+    assert list(session.repropagate()) == []
+    assert session.results.indices(1) == [9], "what was accepted stays"
+    assert session.results.indices(other) == theirs
+    assert not session.pending
+    assert not session.orphaned(1)
+    assert list(session.repropagate()) == []
+    assert session.undo() == "propagate corrections"
+    assert len(session.results.indices(1)) > 30
+    session.add_box(1, 5, (3.5, 3.5, 11.5, 11.5))
+    assert list(session.repropagate())
+    assert len(session.results.indices(1)) > 30
+
+
+def test_it_goes_beside_a_correction_of_another_object() -> None:
+    session = first_pass()
+    other = session.add_object()
+    session.add_box(other, 22, (3.5, 11.5, 11.5, 19.5))
+    session.clear_prompts(1, 5)
+    assert {r.objects[0].label for r in session.repropagate()} == {other}
+    assert session.results.indices(1) == []
+    assert not session.pending
+
+
+def test_masks_that_came_of_no_prompt_stay_where_one_is_erased() -> None:
+    """As those that were taken over and filled in between."""
+    session = AnnotationSession(long_stack(), backend=DummyBackend())
+    label = session.add_object()
+    for index in (3, 4, 5, 6):
+        mask = ObjectResult.from_mask(label, index, long_stack().raw(0) > 100)
+        session.edit("filled in", [replace(mask, source="propagated")])
+    session.paint(4, {label: np.zeros((24, 24), bool)})
+    assert list(session.repropagate()) == []
+    assert session.results.indices(label) == [3, 4, 5, 6]
+    assert not session.orphaned(label)
+
+
+def test_in_a_collection_it_goes_from_all_images() -> None:
+    image = long_stack(6).raw(0)
+    session = AnnotationSession(ImageStack(np.stack([image] * 6), "NYX", window=(0, 255)), backend=DummyBackend())
+    session.add_object()
+    session.add_object()
+    for label, index in ((1, 2), (2, 3)):
+        session.add_box(label, index, (3.5, 3.5, 11.5, 11.5))
+    for _ in session.propagate():
+        pass
+    session.clear_prompts(1, 2)
+    session.add_points(2, 3, [(6, 6)], [1])
+    assert {o.label for r in session.repropagate() for o in r.objects} == {2}
+    assert session.results.indices(1) == []

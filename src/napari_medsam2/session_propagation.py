@@ -163,7 +163,7 @@ class PropagatingSession(JudgedSession):
 
         From each changed slice, and from its neighbours among the prompted slices towards it, masks are computed again
         until ``settle`` slices in a row are as they were; to the end where one was stopped before. Where nothing was
-        changed nothing is done.
+        changed nothing is done. With an object's last prompt goes what was carried from it and not accepted.
 
         Parameters
         ----------
@@ -208,13 +208,26 @@ class PropagatingSession(JudgedSession):
             self._check_object(label)
         state = self._document.state
         pending = {key: whole for key, whole in state.pending.items() if labels is None or key[0] in labels}
-        seeded = {label for label, _ in state.prompts}
-        chosen = sorted({int(label) for label, _ in pending} & seeded)
-        if not chosen:
+        changed = {int(label) for label, _ in pending}
+        seeded = sorted(changed & {label for label, _ in state.prompts})
+        bare = [label for label in changed if self.orphaned(label)]
+        if not seeded and not bare:
             return None
-        plan = follow_up(self.plan(chosen, patience=patience, part=part), pending, self.results, agreement, settle)
-        asked = {"labels": chosen, "agreement": float(agreement), "settle": settle}
+        nothing = Plan(self.stack, self.backend, self._cache, {}, self.kind, self.bank, stop=len(self.stack))
+        plan = self.plan(seeded, patience=patience, part=part) if seeded else nothing
+        plan = replace(plan, seeds={**plan.seeds, **{label: {} for label in bare}})
+        plan = follow_up(plan, pending, self.results, agreement, settle)
+        asked = {"labels": sorted(plan.seeds), "agreement": float(agreement), "settle": settle}
         return self._begin(plan, {"do": "repropagate", **asked, "patience": plan.patience, "part": plan.part})
+
+    def orphaned(self, label: int) -> bool:
+        """Whether an object's prompts were all taken back and it still has masks that were carried from them."""
+        state, births = self._document.state, {label: self._born(label)}
+        if any(one == label for one, _ in state.prompts):
+            return False
+        if not any(at[0] == label and self._taken_back(at) for at in state.pending):
+            return False
+        return any(self._carried(label, index, births) for index in state.results.indices(label))
 
     def _begin(self, plan: Plan, call: Mapping[str, Any]) -> Propagation:
         step = self._document.new_step()
@@ -265,21 +278,27 @@ class PropagatingSession(JudgedSession):
         changes |= {Key("pending", label, index): None for label, index in carried}
         changes |= {Key("pending", label, index): True for label, index in rims if label in same}
         for label, index in [*left, *self._stranded(carried)]:
-            old = self.results.packed(label, index)
-            if old is not None and old.bare.source == "propagated" and self._free(label, index, births):
+            if self._carried(label, index, births):
                 changes |= {Key("result", label, index): None, Key("mark", label, index): None}
         self._document.commit(_title(call), changes, {**call, "do": "finish"}, step)
 
     def _stranded(self, changed: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         """Where prompts were taken away and none is left to reach their neighbours from: those."""
-        state = self._document.state
-        for label, index in changed:
-            # Nor was anything said where a propagation was stopped, or where a person erased the object.
-            if not state.pending.get((label, index)) or state.marks.get((label, index)) == "accepted":
-                continue
+        for label, index in filter(self._taken_back, changed):
             around = neighbours(self.stack, self.kind, index)
             if not any((label, other) in self.prompts for other in around):
                 yield from ((label, other) for other in around)
+
+    def _taken_back(self, at: tuple[int, int]) -> bool:
+        """Whether prompts were taken away on a slice that is still to be carried on."""
+        state = self._document.state
+        # Nothing was said where a propagation was stopped; where a person erased the object there may have been none.
+        return bool(state.pending.get(at)) and at not in state.prompts and state.marks.get(at) != "accepted"
+
+    def _carried(self, label: int, index: int, births: Mapping[int, int | None]) -> bool:
+        """Whether there is a mask of an earlier propagation that a later one may take away."""
+        old = self.results.packed(label, index)
+        return old is not None and old.bare.source == "propagated" and self._free(label, index, births)
 
     def apply(self, result: SliceResult) -> None:
         """Take over a result of a propagation; objects that were removed, or prompted there since, are left alone."""

@@ -74,8 +74,8 @@ class Key(NamedTuple):
     ----------
     kind : str
         ``"object"``; ``"prompt"`` (what was said), ``"prediction"`` (what conditions the memory bank), ``"result"``
-        (the mask), ``"mark"`` (a person's verdict), ``"pending"`` (True: a change that none has carried on yet;
-        False: one that was stopped came by), ``"memory"`` (a person's wish for the memory bank).
+        (the mask), ``"mark"`` (a person's verdict), ``"pending"`` (True: a change that was not carried on yet;
+        False: a propagation came there and was stopped), ``"memory"`` (a person's wish for the memory bank).
     label : int
         The object.
     index : int

@@ -206,6 +206,39 @@ def test_the_propagation_key_goes_as_far_as_the_dock_says(dock: MedSam2Dock) -> 
     assert annotation.session.results.indices(2) == [4, 5, 6]
 
 
+@pytest.mark.parametrize("how", ["reject", "delete"])
+def test_with_an_object_s_last_prompt_goes_what_was_carried_from_it(
+    dock: MedSam2Dock, notes: list[str], how: str
+) -> None:
+    annotation = begun_with_two(dock)
+    session, viewer = annotation.session, dock.bench.viewer
+    key(viewer, "G")
+    settle(annotation)
+    theirs = session.results.indices(1)
+    viewer.dims.set_current_step(0, 4)
+    if how == "reject":
+        key(viewer, "R")
+        viewer.dims.set_current_step(0, 4)
+    else:
+        points = annotation.prompts.points
+        points.selected_data = {len(points.data) - 1}
+        points.remove_selected()
+    settle(annotation)
+    assert (2, 4) not in session.prompts
+    wait_until(lambda: "No prompt of object 2 is left" in dock.next_step.text.text())
+    said: list[str] = []
+    annotation.events.said.connect(said.append)
+    key(viewer, "Shift+G")
+    settle(annotation)
+    assert session.results.indices(2) == []
+    assert session.results.indices(1) == theirs
+    assert said == ["what came of prompts that were taken back is gone (9 masks); undo brings it back"]
+    wait_until(lambda: "No prompt" not in dock.next_step.text.text())
+    key(viewer, "Ctrl+Z")
+    assert len(session.results.indices(2)) == 9
+    assert not notes
+
+
 def test_a_range_that_ends_before_it_begins_is_named_as_it_was_chosen(dock: MedSam2Dock, notes: list[str]) -> None:
     annotation = begun_with_two(dock)
     dock.propagate.ranged.setChecked(True)
