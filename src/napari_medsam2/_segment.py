@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from napari_medsam2._files import check_place
 from napari_medsam2._progress import quiet
 from napari_medsam2.errors import InputError
-from napari_medsam2.export import picture_names, write_confidence, write_labels, write_picture, write_pictures
+from napari_medsam2.export import (
+    check_no_session,
+    picture_names,
+    write_confidence,
+    write_labels,
+    write_picture,
+    write_pictures,
+)
 from napari_medsam2.prompts import parse_entries, read_entries
 from napari_medsam2.reading.readers import distinct_names, find_images, natural_key, open_collection
 from napari_medsam2.stack import ImageStack
@@ -229,6 +236,7 @@ def _check_outputs(job: Job, stack: ImageStack, kind: str, entries: Sequence[Map
         pictures = {name for wide in (False, True) for name in picture_names(stack.names or (), wide)}
     inputs = _inputs(job, entries)
     for target in [*single, *(job.output / name for name in pictures)]:
+        check_no_session(target)
         if target.resolve() in inputs:
             raise InputError(f"{target} is one of the inputs and would be overwritten; write to another place")
     if folder:
