@@ -395,6 +395,31 @@ def test_many_objects_are_hidden_and_deleted_at_once(dock: MedSam2Dock) -> None:
     assert not session.objects
 
 
+def test_holes_of_many_objects_are_filled_at_once(dock: MedSam2Dock) -> None:
+    annotation = many_objects(dock, 30)
+    session, places = annotation.session, [(y, x) for y in range(2, 62, 12) for x in range(2, 74, 12)]
+    results = []
+    for label, (y, x) in enumerate(places[:30], 1):
+        ring = np.zeros((72, 96), bool)
+        ring[y : y + 5, x : x + 5] = True
+        ring[y + 2, x + 2] = False
+        results += [ObjectResult.from_mask(label, index, ring) for index in (4, 5)]
+    session.edit("rings", results)
+    before = session.slice_labels(4)
+    dock.board.flush()
+    dock.objects.table.view.selectAll()
+    dock.board.flush()
+    told: list[int] = []
+    session.events.slice_changed.connect(told.append)
+    dock.objects.table.operation.emit(dock.objects.table.selection, "fill")
+    wait_until(lambda: session.history[-1].name == "fill holes")
+    assert told == [4, 5], "each slice is drawn once, and one step is written"
+    for index in (4, 5):
+        assert sorted({session.slice_labels(index)[y + 2, x + 2] for y, x in places[:30]}) == list(range(1, 31))
+    annotation.undo()
+    np.testing.assert_array_equal(session.slice_labels(4), before)
+
+
 def test_shortcuts_hold_while_the_table_has_the_focus(dock: MedSam2Dock) -> None:
     annotation = begin(dock)
     say(dock, 1)
