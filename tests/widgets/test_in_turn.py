@@ -198,6 +198,29 @@ def test_escape_takes_back_a_propagation_that_waits(
     assert list(annotation.session.results.indices(1)) == [4]
 
 
+def test_a_propagation_ends_with_the_click_that_it_began_with(
+    dock: MedSam2Dock, annotation: Annotation, model: HeldBackend, notes: list[str]
+) -> None:
+    viewer, heard = dock.bench.viewer, list[str]()
+    say(dock, ONE)
+    settle(annotation)
+    annotation.events.said.connect(heard.append)
+    model.free.clear()
+    key(viewer, "G")
+    assert annotation.running.busy
+    key(viewer, "Ctrl+Z")
+    let_go(annotation, model)
+    assert annotation.session.results.indices(1) == []
+    assert heard[-1] == "the propagation ended, as what it began with was undone"
+    key(viewer, "Ctrl+Shift+Z")
+    assert annotation.session.results.indices(1) == [4]
+    key(viewer, "G")
+    settle(annotation)
+    key(viewer, "Ctrl+Z")
+    assert annotation.session.results.indices(1) == [4]
+    assert notes == []
+
+
 @pytest.mark.parametrize("how", ["click", "box"])
 def test_a_stroke_and_what_was_said_before_it_are_both_there(
     dock: MedSam2Dock, annotation: Annotation, model: HeldBackend, how: str

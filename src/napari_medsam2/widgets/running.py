@@ -193,6 +193,10 @@ class Running:
             self._end(f"propagated: {self._so_far()} in {time.monotonic() - self._since:.1f} s")
 
     def _stopped(self) -> None:
+        if self._begun is not None and self._begun.withdrawn():
+            seen = "it" if self._seen else "what it began with"
+            self._end(f"the propagation ended, as {seen} was undone")
+            return
         self._end(f"stopped after {self._so_far()}; they stay, undo takes them back")
 
     def _fail(self, error: Exception) -> None:
