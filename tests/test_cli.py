@@ -269,6 +269,13 @@ def test_evaluate_prints_a_row_a_protocol_and_writes_them(run: Run, tmp_path: Pa
     code, _, err = run("evaluate", folder, "--model", "gigantic", "--json", tmp_path / "no" / "e.json")
     assert code == 2
     _one_line(err, "does not exist; create it first")
+    (tmp_path / "session.journal").write_text("a session")
+    for place, word in ((folder / "case.json", "one of the inputs"), (tmp_path / "session.journal", "saved session")):
+        kept = place.read_bytes()
+        code, _, err = run("evaluate", folder, "--protocol", "click", "--json", place)
+        assert code == 2
+        _one_line(err, word)
+        assert place.read_bytes() == kept
 
 
 def _one_line(err: str, *words: str) -> None:
@@ -352,6 +359,9 @@ _MISTAKES = {
     "labels over the image": _Mistake("overwritten", output="stack.tif"),
     "a table over the prompts": _Mistake("overwritten", options=("--confidence", "bad.json")),
     "labels over the pictures": _Mistake("overwritten", image="mixed", output="mixed"),
+    "a table over a session": _Mistake("session", options=("--confidence", "saved/session.journal")),
+    "a picture over a session's image": _Mistake("session", options=("--overlay", "saved/image/0.png")),
+    "labels over a session's image": _Mistake("session", image="mixed", output="saved/image"),
     "a picture of another format": _Mistake(".png", options=("--overlay", "p.pdf")),
     "no folder for the table": _Mistake("does not exist", options=("--confidence", "no/c.csv")),
     "one file for two": _Mistake("different files", options=("--overlay", "out.tif")),
@@ -376,8 +386,11 @@ def mistakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "words.json").write_text("{not json")
     (folder / "deep.json").write_text(100_000 * "[")
     (folder / "other.json").write_text("{}")
-    for name in ("nothing", "folder.tif"):
+    for name in ("nothing", "folder.tif", "saved"):
         (folder / name).mkdir()
+    (folder / "saved" / "session.journal").write_text("a session")
+    (folder / "saved" / "image").mkdir()
+    (folder / "saved" / "image" / "0.png").write_bytes(b"")
     _pictures(folder / "mixed", [(40, 40), (50, 60)])
     return folder
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,9 +9,11 @@ import pytest
 from tests.dummy import DummyBackend
 
 from napari_medsam2 import AnnotationSession, ImageStack, InputError
+from napari_medsam2.results import ObjectResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 def long_stack(count: int = 40) -> ImageStack:
@@ -261,3 +265,142 @@ def test_numbers_that_make_no_sense_are_refused() -> None:
         session.repropagate(settle=0)
     with pytest.raises(InputError, match="no object 9"):
         session.repropagate([9])
+
+
+def two_ways(count: int = 40) -> AnnotationSession:
+    """Two bright squares on every slice; the left one was carried through all, and then the right one was painted."""
+    image = np.full((count, 24, 24), 20, np.uint8)
+    image[:, 2:10, 2:10] = image[:, 13:21, 13:21] = 200
+    session = AnnotationSession(ImageStack(image, "ZYX", window=(0, 255)), backend=DummyBackend())
+    session.add_object()
+    session.add_box(1, 10, (1.5, 1.5, 9.5, 9.5))
+    for _ in session.propagate():
+        pass
+    paint_right(session, 20)
+    return session
+
+
+def paint_right(session: AnnotationSession, index: int) -> None:
+    other = np.zeros((24, 24), bool)
+    other[13:21, 13:21] = True
+    session.add_mask(1, index, other)
+
+
+def stop_after(walk: Any, count: int) -> None:
+    for _ in range(count):
+        next(walk)
+    walk.close()
+
+
+@pytest.mark.parametrize("how", ["propagate", "repropagate", "reopened", "undone", "prompted", "rejected", "twice"])
+def test_one_that_was_stopped_is_carried_on_to_its_end(how: str, tmp_path: Path) -> None:
+    """What the stopped one left agrees with what is computed again, which says nothing of the masks behind it."""
+    session = two_ways()
+    if how == "propagate":
+        stop_after(session.propagate(), 20)
+    else:
+        stop_after(session.repropagate(), 20)
+    assert session.slice_labels(24)[13:21, 13:21].any()
+    assert not session.slice_labels(39)[13:21, 13:21].any()
+    if how == "undone":
+        session.undo()
+        assert not session.slice_labels(24)[13:21, 13:21].any()
+        session.redo()
+    elif how == "prompted":
+        paint_right(session, 21)
+    elif how == "rejected":
+        session.reject(1, 21)
+    elif how == "twice":
+        stop_after(session.repropagate(), 10)
+    elif how == "reopened":
+        session.save_as(tmp_path / "s")
+        stop_after(session.repropagate(), 10)
+        # What lies on the disk when a program is killed.
+        shutil.copytree(tmp_path / "s", tmp_path / "killed", ignore=shutil.ignore_patterns("*lock*"))
+        session = AnnotationSession.open(tmp_path / "killed", backend=DummyBackend(), stack=session.stack)
+    for _ in session.repropagate():
+        pass
+    full = session.frozen()
+    for _ in full.propagate():
+        pass
+    for index in range(40):
+        np.testing.assert_array_equal(session.slice_labels(index), full.slice_labels(index))
+    assert not session.pending
+    session.undo()
+    assert not session.slice_labels(39)[13:21, 13:21].any()
+    assert list(session.repropagate()), "what was taken back is still to be done"
+
+
+def test_a_correction_reaches_its_end_where_one_within_a_range_was_stopped() -> None:
+    """The first slice of the range is its rim, too: that more is to be done there outlives the range's end."""
+    session = two_ways()
+    for _ in session.propagate(start=22, stop=30):
+        pass
+    assert {22, 29} <= {index for _, index in session.pending}
+    stop_after(session.propagate(start=22, stop=35), 10)
+    for _ in session.repropagate():
+        pass
+    assert session.slice_labels(39)[13:21, 13:21].any()
+    assert not session.pending
+
+
+def test_with_an_object_s_last_prompt_goes_what_was_carried_from_it() -> None:
+    """Shift+G said that nothing was corrected, though all masks came of a prompt that was no longer there."""
+    session = first_pass()
+    other = session.add_object()
+    session.add_box(other, 22, (3.5, 11.5, 11.5, 19.5))
+    for _ in session.propagate([other]):
+        pass
+    theirs = session.results.indices(other)
+    session.accept(1, 9)
+    session.clear_prompts(1, 5)
+    assert session.orphaned(1)
+    assert list(session.repropagate()) == []
+    assert session.results.indices(1) == [9], "what was accepted stays"
+    assert session.results.indices(other) == theirs
+    assert not session.pending
+    assert not session.orphaned(1)
+    assert list(session.repropagate()) == []
+    assert session.undo() == "propagate corrections"
+    assert len(session.results.indices(1)) > 30
+    session.add_box(1, 5, (3.5, 3.5, 11.5, 11.5))
+    assert list(session.repropagate())
+    assert len(session.results.indices(1)) > 30
+
+
+def test_it_goes_beside_a_correction_of_another_object() -> None:
+    session = first_pass()
+    other = session.add_object()
+    session.add_box(other, 22, (3.5, 11.5, 11.5, 19.5))
+    session.clear_prompts(1, 5)
+    assert {r.objects[0].label for r in session.repropagate()} == {other}
+    assert session.results.indices(1) == []
+    assert not session.pending
+
+
+def test_masks_that_came_of_no_prompt_stay_where_one_is_erased() -> None:
+    """As those that were taken over and filled in between."""
+    session = AnnotationSession(long_stack(), backend=DummyBackend())
+    label = session.add_object()
+    for index in (3, 4, 5, 6):
+        mask = ObjectResult.from_mask(label, index, long_stack().raw(0) > 100)
+        session.edit("filled in", [replace(mask, source="propagated")])
+    session.paint(4, {label: np.zeros((24, 24), bool)})
+    assert list(session.repropagate()) == []
+    assert session.results.indices(label) == [3, 4, 5, 6]
+    assert not session.orphaned(label)
+
+
+def test_in_a_collection_it_goes_from_all_images() -> None:
+    image = long_stack(6).raw(0)
+    session = AnnotationSession(ImageStack(np.stack([image] * 6), "NYX", window=(0, 255)), backend=DummyBackend())
+    session.add_object()
+    session.add_object()
+    for label, index in ((1, 2), (2, 3)):
+        session.add_box(label, index, (3.5, 3.5, 11.5, 11.5))
+    for _ in session.propagate():
+        pass
+    session.clear_prompts(1, 2)
+    session.add_points(2, 3, [(6, 6)], [1])
+    assert {o.label for r in session.repropagate() for o in r.objects} == {2}
+    assert session.results.indices(1) == []

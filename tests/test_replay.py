@@ -111,6 +111,45 @@ def test_what_is_done_before_the_first_slice_is_there_is_replayed(
     assert replay(back) == ()
 
 
+@pytest.mark.parametrize("how", ["undo", "redo", "both"])
+@pytest.mark.parametrize("again", [False, True])
+def test_what_a_propagation_began_with_is_undone_with_it(tmp_path: Path, again: bool, how: str) -> None:
+    """Its masks would be those of a prompt that is not there, which no replay finds again."""
+    session = AnnotationSession.create(tmp_path / "s", stack_of_squares(), backend=DummyBackend())
+    session.add_object()
+    session.add_box(1, 2, (2.5, 2.5, 10.5, 11.5))
+    for _ in session.propagate():
+        pass
+    session.add_mask(1, 8, square(12))
+    session.add_mask(1, 3, square(5))
+    if how == "redo":
+        session.undo()
+    before = {index: session.slice_labels(index) for index in range(10)}
+    walk = session.repropagate(settle=9) if again else session.propagate()
+    if how != "redo":
+        session.undo()
+    if how != "undo":
+        session.redo()
+    assert list(walk) == []
+    for index in {*range(10)} - {3}:
+        np.testing.assert_array_equal(session.slice_labels(index), before[index])
+    assert replay(session) == ()
+    assert list(session.repropagate())
+    assert replay(session) == ()
+
+
+def test_a_propagation_outlives_what_is_undone_that_came_after_it() -> None:
+    session = AnnotationSession(stack_of_squares(), backend=DummyBackend())
+    session.add_object()
+    session.add_box(1, 4, (2.5, 2.5, 10.5, 11.5))
+    walk = session.propagate()
+    next(walk)
+    session.add_points(1, 9, [(7, 8)], [1])
+    session.undo()
+    assert len(list(walk)) > 4
+    assert replay(session) == ()
+
+
 def test_a_slice_that_left_no_record_does_not_put_a_replay_out_of_step() -> None:
     session = AnnotationSession(stack_of_squares(), backend=DummyBackend())
     session.add_object()

@@ -335,9 +335,7 @@ def _decode_memory(read: _Reader) -> str:
 
 
 def _decode_pending(read: _Reader) -> bool:
-    if not read.flag("is"):
-        raise ValueError("an entry is pending or is not there")
-    return True
+    return read.flag("is")
 
 
 _DECODERS: dict[str, Any] = {

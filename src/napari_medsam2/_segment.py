@@ -11,6 +11,7 @@ from napari_medsam2._files import check_place
 from napari_medsam2._progress import quiet
 from napari_medsam2.errors import InputError
 from napari_medsam2.export import (
+    check_no_session,
     picture_names,
     write_confidence,
     write_labels,
@@ -241,6 +242,7 @@ def _check_outputs(job: Job, stack: ImageStack, kind: str, entries: Sequence[Map
         pictures = {name for wide in (False, True) for name in picture_names(stack.names or (), wide)}
     inputs = _inputs(job, entries)
     for target in [*single, *(job.output / name for name in pictures)]:
+        check_no_session(target)
         if target.resolve() in inputs:
             raise InputError(f"{target} is one of the inputs and would be overwritten; write to another place")
     if folder:

@@ -190,10 +190,13 @@ def evaluate(
     from napari_medsam2._progress import shown
     from napari_medsam2.backend import load_backend, published_sha256
     from napari_medsam2.evaluation import PROTOCOLS, Row, applies, find_cases, load_case, run_protocol
+    from napari_medsam2.evaluation.cases import FILES
     from napari_medsam2.evaluation.report import LEGEND, format_row, header, to_json
+    from napari_medsam2.export import check_no_session
 
     values = _numbers(window, "--window", float, 2)
-    cases = [load_case(folder, values) for folder in find_cases(case_folder)]
+    folders = find_cases(case_folder)
+    cases = [load_case(folder, values) for folder in folders]
     protocols = list(PROTOCOLS) if protocol is Chosen.ALL else [protocol.value]
     planned = [(case, name) for case in cases for name in protocols if applies(case, name)]
     if not planned:
@@ -201,6 +204,9 @@ def evaluate(
     about: dict[str, Any] = {"model": model, "memory": memory.value, "device": device, "program": __version__}
     about["machine"] = f"{platform.system()} {platform.machine()}"
     if json_file is not None:
+        check_no_session(json_file)
+        if json_file.resolve() in {(folder / name).resolve() for folder in folders for name in FILES}:
+            raise InputError(f"{json_file} is one of the inputs and would be overwritten; write to another place")
         check_place(json_file)
     backend = load_backend(model, device, weights, side=side, precision=precision)
     # So that figures are not taken for those of other weights.

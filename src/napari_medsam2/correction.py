@@ -3,28 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from napari_medsam2.plan import Again, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from napari_medsam2.results import PackedResult, Results
     from napari_medsam2.stack import ImageStack
 
-__all__ = ["carried_by", "follow_up", "neighbours"]
+__all__ = ["Gap", "carried_by", "follow_up", "gap", "neighbours"]
 
 
-def follow_up(plan: Plan, pending: Iterable[tuple[int, int]], results: Results, agreement: float, settle: int) -> Plan:
+class Gap(NamedTuple):
+    """The slices between two prompted ones of an object, or beyond the outermost: what a walk goes through.
+
+    Parameters
+    ----------
+    label : int
+        The object.
+    run : int
+        The first slice of the run of neighbours.
+    number : int
+        How many of the run's prompted slices come before.
+    """
+
+    label: int
+    run: int
+    number: int
+
+
+def gap(plan: Plan, label: int, index: int, stretch: range) -> Gap:
+    """Return where a slice lies among the prompted ones of its run."""
+    return Gap(label, stretch.start, sum(seed < index for seed in plan.seeds.get(label, ()) if seed in stretch))
+
+
+def follow_up(
+    plan: Plan, pending: Mapping[tuple[int, int], bool], results: Results, agreement: float, settle: int
+) -> Plan:
     """Narrow a plan down to what changes call for.
 
     Parameters
     ----------
     plan : Plan
         In both directions, over everything.
-    pending : iterable of (int, int)
-        ``(label, slice)`` where prompts were added, changed or taken away.
+    pending : mapping
+        ``(label, slice)`` where prompts were added, changed or taken away: True; False where a propagation came by that
+        was stopped.
     results : Results
         What is known so far.
     agreement, settle
@@ -35,22 +61,24 @@ def follow_up(plan: Plan, pending: Iterable[tuple[int, int]], results: Results, 
     Plan
         From each changed slice both ways, and from the prompted slices next to it both ways, since they read its
         memory. Where prompts were taken away, the walks towards that place go all the way: what was drawn from it lies
-        at their end. A collection's plan comes back as it is.
+        at their end. So do those where one was stopped: what it left is as it will be, and says nothing of the rest.
+        A collection's plan comes back as it is.
     """
     if plan.kind == "collection":
         return plan
     walks: dict[tuple[int, int, int], bool] = {}
-    for label, index in pending:
+    for (label, index), whole in pending.items():
         if label not in plan.seeds:
             continue
         stretch = neighbours(plan.stack, plan.kind, index)
         others = [seed for seed in plan.seeds[label] if seed in stretch]
         prompted = index in others
-        found = [(index, 1, True), (index, -1, True)] if prompted else []
+        settles = prompted and whole
+        found = [(index, 1, settles), (index, -1, settles)] if prompted else []
         if before := [seed for seed in others if seed < index]:
-            found += [(max(before), 1, prompted), (max(before), -1, True)]
+            found += [(max(before), 1, settles), (max(before), -1, True)]
         if after := [seed for seed in others if seed > index]:
-            found += [(min(after), -1, prompted), (min(after), 1, True)]
+            found += [(min(after), -1, settles), (min(after), 1, True)]
         for seed, step, may_settle in found:
             walks[label, seed, step] = walks.get((label, seed, step), True) and may_settle
     previous: dict[tuple[int, int], PackedResult] = {}

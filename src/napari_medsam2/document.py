@@ -109,7 +109,7 @@ class Document:
         return True
 
     def withdrawn(self, step: int) -> bool:
-        """Whether a command was taken back."""
+        """Whether a command was taken back, or what there was when it began."""
         return step in self._withdrawn
 
     def undo(self) -> Command:
@@ -118,7 +118,7 @@ class Document:
             raise InputError("there is nothing to undo")
         self._save_op("undo")
         command = self.history.undo()
-        self._withdrawn.add(command.step)
+        self._withdraw(command)
         self._replace((key, entry.before) for key, entry in command.befores())
         return command
 
@@ -128,8 +128,13 @@ class Document:
             raise InputError("there is nothing to redo")
         self._save_op("redo")
         command = self.history.redo()
+        self._withdraw(command)
         self._replace((key, entry.after) for key, entry in command.afters())
         return command
+
+    def _withdraw(self, command: Command) -> None:
+        """What began after a command, and has changed nothing yet, began with what is no longer so."""
+        self._withdrawn.update(range(command.step, self._next))
 
     def _replace(self, values: Iterable[tuple[Key, Any]]) -> None:
         self.revision += 1

@@ -72,7 +72,7 @@ class Plan:
     stack, backend, cache
         Where pixels, features and kept features come from.
     seeds : mapping
-        ``label → slice → Seed``.
+        ``label → slice → Seed``; those of an object without a prompt are none, and nothing is computed for it.
     kind : str
         ``"stack"``: slices are neighbours. ``"collection"``: unordered images.
     bank : BankConfig

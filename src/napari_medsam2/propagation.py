@@ -313,7 +313,9 @@ def _follow(track: _Track, shape: tuple[int, int], plan: Plan) -> View:
 def _through_collection(plan: Plan, pinned: Pinned) -> Iterator[SliceResult]:
     """Carry every object from its prompted images to all others, through one bank an object."""
     backend = plan.backend
-    banks: dict[int, Bank] = {label: tuple(m for _, m in sorted(pinned[label].items())) for label in plan.seeds}
+    banks: dict[int, Bank] = {
+        label: tuple(m for _, m in sorted(pinned[label].items())) for label, own in plan.seeds.items() if own
+    }
     for index in range(plan.start, plan.stop):
         labels = [
             label for label in sorted(banks) if index not in plan.seeds[label] and index not in plan.kept.get(label, {})

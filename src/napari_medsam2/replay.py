@@ -236,7 +236,7 @@ def describe_folder(folder: Path) -> list[str]:
         f"            {image.axes}, {len(image)} slices, {size}, {np.dtype(image.dtype)}, SHA-256 {image.sha256[:16]}…",
         f"model       {saved.settings.model}, {saved.settings.kind}, memory {saved.settings.bank.policy}",
         f"history     {len(history.done)} steps can be undone, {len(history.undone)} redone",
-        f"open        {len(state.pending)} changed slices that no propagation has carried on",
+        f"open        {sum(state.pending.values())} changed slices that no propagation has carried on",
     ]
     for info in state.objects.values():
         prompts = sum(label == info.label for label, _ in state.prompts)

@@ -292,7 +292,7 @@ class AnnotationSession(PropagatingSession):
             self._check_object(label)
         keys = [k for k in self._document.state.keys(chosen) if start <= k.index < stop]
         changes: dict[Key, Value | None] = dict.fromkeys(keys)
-        changes |= {Key("pending", k.label, k.index): True for k in keys if k.kind == "prompt"}
+        changes |= {Key("pending", k.label, k.index): True for k in keys if k.kind in ("prompt", "pending")}
         self._document.commit(f"clear {self.noun}s {start} to {stop - 1}", changes, {"do": "clear"})
 
     def add_prompt(self, prompt: Prompt) -> SliceResult:

@@ -153,7 +153,7 @@ class JudgedSession(SessionBase):
             changes[Key("result", label, index)] = PackedResult.of(nothing)
         elif mark == "rejected":
             changes |= dict.fromkeys(self._at(label, index))
-            if (label, index) in state.prompts:
+            if (label, index) in state.prompts or (label, index) in state.pending:
                 changes[Key("pending", label, index)] = True
         changes[Key("mark", label, index)] = mark
         verb = {"accepted": "accept", "rejected": "reject", "skipped": "skip"}[mark]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from napari_medsam2._numbers import check_whole
-from napari_medsam2.correction import carried_by, follow_up, neighbours
+from napari_medsam2.correction import Gap, carried_by, follow_up, gap, neighbours
 from napari_medsam2.errors import InputError
 from napari_medsam2.plan import Direction, Plan, Propagation, Seed
 from napari_medsam2.prediction import model_of
@@ -162,7 +162,8 @@ class PropagatingSession(JudgedSession):
         """Carry on what was corrected since the last propagation, only as far as masks change.
 
         From each changed slice, and from its neighbours among the prompted slices towards it, masks are computed again
-        until ``settle`` slices in a row are as they were. Where nothing was changed nothing is done.
+        until ``settle`` slices in a row are as they were; to the end where one was stopped before. Where nothing was
+        changed nothing is done. With an object's last prompt goes what was carried from it and not accepted.
 
         Parameters
         ----------
@@ -206,14 +207,27 @@ class PropagatingSession(JudgedSession):
         for label in () if labels is None else labels:
             self._check_object(label)
         state = self._document.state
-        pending = [key for key in state.pending if labels is None or key[0] in labels]
-        seeded = {label for label, _ in state.prompts}
-        chosen = sorted({int(label) for label, _ in pending} & seeded)
-        if not chosen:
+        pending = {key: whole for key, whole in state.pending.items() if labels is None or key[0] in labels}
+        changed = {int(label) for label, _ in pending}
+        seeded = sorted(changed & {label for label, _ in state.prompts})
+        bare = [label for label in changed if self.orphaned(label)]
+        if not seeded and not bare:
             return None
-        plan = follow_up(self.plan(chosen, patience=patience, part=part), pending, self.results, agreement, settle)
-        asked = {"labels": chosen, "agreement": float(agreement), "settle": settle}
+        nothing = Plan(self.stack, self.backend, self._cache, {}, self.kind, self.bank, stop=len(self.stack))
+        plan = self.plan(seeded, patience=patience, part=part) if seeded else nothing
+        plan = replace(plan, seeds={**plan.seeds, **{label: {} for label in bare}})
+        plan = follow_up(plan, pending, self.results, agreement, settle)
+        asked = {"labels": sorted(plan.seeds), "agreement": float(agreement), "settle": settle}
         return self._begin(plan, {"do": "repropagate", **asked, "patience": plan.patience, "part": plan.part})
+
+    def orphaned(self, label: int) -> bool:
+        """Whether an object's prompts were all taken back and it still has masks that were carried from them."""
+        state, births = self._document.state, {label: self._born(label)}
+        if any(one == label for one, _ in state.prompts):
+            return False
+        if not any(at[0] == label and self._taken_back(at) for at in state.pending):
+            return False
+        return any(self._carried(label, index, births) for index in state.results.indices(label))
 
     def _begin(self, plan: Plan, call: Mapping[str, Any]) -> Propagation:
         step = self._document.new_step()
@@ -221,10 +235,11 @@ class PropagatingSession(JudgedSession):
         said = {key: self.prompts.get(key) for key in done}
         births = {label: self._born(label) for label in plan.seeds}
         call = {**call, "run": step}
+        begun: dict[Gap, tuple[int, int] | None] = {}
         return Propagation(
             plan,
-            lambda result: self._apply(result, births, call, step),
-            lambda left: self._finish(left, said, rims, births, call, step),
+            lambda result: self._advance(plan, result, begun, births, call, step),
+            lambda left: self._finish(left, said, begun, rims, births, call, step),
             lambda: self._document.withdrawn(step),
         )
 
@@ -248,6 +263,7 @@ class PropagatingSession(JudgedSession):
         self,
         left: tuple[tuple[int, int], ...],
         said: Mapping[tuple[int, int], SlicePrompt | None],
+        begun: Mapping[Gap, tuple[int, int] | None],
         rims: Sequence[tuple[int, int]],
         births: Mapping[int, int | None],
         call: Mapping[str, Any],
@@ -257,36 +273,72 @@ class PropagatingSession(JudgedSession):
         # Not those that were prompted anew while this was under way, nor those of a new object of that label.
         same = {label for label, born in births.items() if self._born(label) == born}
         carried = [key for key, prompt in said.items() if key[0] in same and self.prompts.get(key) is prompt]
+        carried += [key for key in begun.values() if key is not None and key[0] in same and self._as_carried(*key)]
         changes: dict[Key, Value | None] = {}
-        changes |= {Key("pending", label, index): True for label, index in rims if label in same}
         changes |= {Key("pending", label, index): None for label, index in carried}
+        changes |= {Key("pending", label, index): True for label, index in rims if label in same}
         for label, index in [*left, *self._stranded(carried)]:
-            old = self.results.packed(label, index)
-            if old is not None and old.bare.source == "propagated" and self._free(label, index, births):
+            if self._carried(label, index, births):
                 changes |= {Key("result", label, index): None, Key("mark", label, index): None}
         self._document.commit(_title(call), changes, {**call, "do": "finish"}, step)
 
     def _stranded(self, changed: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         """Where prompts were taken away and none is left to reach their neighbours from: those."""
-        for label, index in changed:
+        for label, index in filter(self._taken_back, changed):
             around = neighbours(self.stack, self.kind, index)
             if not any((label, other) in self.prompts for other in around):
                 yield from ((label, other) for other in around)
 
+    def _taken_back(self, at: tuple[int, int]) -> bool:
+        """Whether prompts were taken away on a slice that is still to be carried on."""
+        state = self._document.state
+        # Nothing was said where a propagation was stopped; where a person erased the object there may have been none.
+        return bool(state.pending.get(at)) and at not in state.prompts and state.marks.get(at) != "accepted"
+
+    def _carried(self, label: int, index: int, births: Mapping[int, int | None]) -> bool:
+        """Whether there is a mask of an earlier propagation that a later one may take away."""
+        old = self.results.packed(label, index)
+        return old is not None and old.bare.source == "propagated" and self._free(label, index, births)
+
     def apply(self, result: SliceResult) -> None:
         """Take over a result of a propagation; objects that were removed, or prompted there since, are left alone."""
-        self._apply(result, {one.label: self._born(one.label) for one in result.objects}, {"do": "apply"}, None)
+        births = {one.label: self._born(one.label) for one in result.objects}
+        self._document.commit("propagate", self._taken_over(result, births), {"do": "apply"})
 
-    def _apply(
-        self, result: SliceResult, births: Mapping[int, int | None], call: Mapping[str, Any], step: int | None
+    def _advance(
+        self,
+        plan: Plan,
+        result: SliceResult,
+        begun: dict[Gap, tuple[int, int] | None],
+        births: Mapping[int, int | None],
+        call: Mapping[str, Any],
+        step: int,
     ) -> None:
+        """Take over a slice; until the propagation is finished, masks behind the first one of each gap may be old."""
+        changes = self._taken_over(result, births)
+        stretch = neighbours(plan.stack, plan.kind, result.index)
+        reached: dict[Gap, tuple[int, int] | None] = {}
+        for label, index in dict.fromkeys((key.label, key.index) for key in changes if plan.kind == "stack"):
+            here = gap(plan, label, index, stretch)
+            if here not in begun:
+                reached[here] = None if (label, index) in self._document.state.pending else (label, index)
+        changes |= {Key("pending", *at): False for at in reached.values() if at is not None}
+        self._document.commit(_title(call), changes, call, step)
+        begun.update(reached)
+
+    def _taken_over(self, result: SliceResult, births: Mapping[int, int | None]) -> dict[Key, Value | None]:
         changes: dict[Key, Value | None] = {}
         for one in result.objects:
             if self._free(one.label, result.index, births):
                 self._check_fits(one)
                 changes[Key("result", one.label, result.index)] = PackedResult.of(one)
                 changes[Key("mark", one.label, result.index)] = None
-        self._document.commit(_title(call), changes, call, step)
+        return changes
+
+    def _as_carried(self, label: int, index: int) -> bool:
+        """Whether nothing was said on a slice since a propagation came there."""
+        packed = self.results.packed(label, index)
+        return (label, index) not in self.prompts and (packed is None or packed.bare.source == "propagated")
 
     def _free(self, label: int, index: int, births: Mapping[int, int | None]) -> bool:
         """Whether a propagation may write there, which began with these objects."""

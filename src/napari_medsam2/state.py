@@ -74,8 +74,8 @@ class Key(NamedTuple):
     ----------
     kind : str
         ``"object"``; ``"prompt"`` (what was said), ``"prediction"`` (what conditions the memory bank), ``"result"``
-        (the mask), ``"mark"`` (a person's verdict), ``"pending"`` (a change that no propagation has carried on yet),
-        ``"memory"`` (a person's wish for the memory bank).
+        (the mask), ``"mark"`` (a person's verdict), ``"pending"`` (True: a change that was not carried on yet;
+        False: a propagation came there and was stopped), ``"memory"`` (a person's wish for the memory bank).
     label : int
         The object.
     index : int
@@ -143,11 +143,17 @@ class State:
         return out
 
     def entries(self, changes: Changes) -> dict[Key, Entry]:
-        """What each entry is and would be; an object with another name or colour is still the same one."""
+        """What each entry is and would be.
+
+        An object with another name or colour is still the same one. Where a propagation was stopped, what is said
+        there since does not make the masks behind it whole.
+        """
         out = {key: Entry(self.get(key), after) for key, after in changes.items()}
         for key, (before, after) in out.items():
             if isinstance(before, ObjectInfo) and isinstance(after, ObjectInfo):
                 out[key] = Entry(before, replace(after, born=before.born))
+            elif before is False and after is True:
+                out[key] = Entry(before, before)
         return out
 
     def check(self, changes: Changes) -> None:

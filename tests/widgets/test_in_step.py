@@ -206,6 +206,39 @@ def test_the_propagation_key_goes_as_far_as_the_dock_says(dock: MedSam2Dock) -> 
     assert annotation.session.results.indices(2) == [4, 5, 6]
 
 
+@pytest.mark.parametrize("how", ["reject", "delete"])
+def test_with_an_object_s_last_prompt_goes_what_was_carried_from_it(
+    dock: MedSam2Dock, notes: list[str], how: str
+) -> None:
+    annotation = begun_with_two(dock)
+    session, viewer = annotation.session, dock.bench.viewer
+    key(viewer, "G")
+    settle(annotation)
+    theirs = session.results.indices(1)
+    viewer.dims.set_current_step(0, 4)
+    if how == "reject":
+        key(viewer, "R")
+        viewer.dims.set_current_step(0, 4)
+    else:
+        points = annotation.prompts.points
+        points.selected_data = {len(points.data) - 1}
+        points.remove_selected()
+    settle(annotation)
+    assert (2, 4) not in session.prompts
+    wait_until(lambda: "No prompt of object 2 is left" in dock.next_step.text.text())
+    said: list[str] = []
+    annotation.events.said.connect(said.append)
+    key(viewer, "Shift+G")
+    settle(annotation)
+    assert session.results.indices(2) == []
+    assert session.results.indices(1) == theirs
+    assert said == ["what came of prompts that were taken back is gone (9 masks); undo brings it back"]
+    wait_until(lambda: "No prompt" not in dock.next_step.text.text())
+    key(viewer, "Ctrl+Z")
+    assert len(session.results.indices(2)) == 9
+    assert not notes
+
+
 def test_a_range_that_ends_before_it_begins_is_named_as_it_was_chosen(dock: MedSam2Dock, notes: list[str]) -> None:
     annotation = begun_with_two(dock)
     dock.propagate.ranged.setChecked(True)
@@ -360,6 +393,31 @@ def test_many_objects_are_hidden_and_deleted_at_once(dock: MedSam2Dock) -> None:
     np.testing.assert_array_equal(session.slice_labels(4), before)
     annotation.redo()
     assert not session.objects
+
+
+def test_holes_of_many_objects_are_filled_at_once(dock: MedSam2Dock) -> None:
+    annotation = many_objects(dock, 30)
+    session, places = annotation.session, [(y, x) for y in range(2, 62, 12) for x in range(2, 74, 12)]
+    results = []
+    for label, (y, x) in enumerate(places[:30], 1):
+        ring = np.zeros((72, 96), bool)
+        ring[y : y + 5, x : x + 5] = True
+        ring[y + 2, x + 2] = False
+        results += [ObjectResult.from_mask(label, index, ring) for index in (4, 5)]
+    session.edit("rings", results)
+    before = session.slice_labels(4)
+    dock.board.flush()
+    dock.objects.table.view.selectAll()
+    dock.board.flush()
+    told: list[int] = []
+    session.events.slice_changed.connect(told.append)
+    dock.objects.table.operation.emit(dock.objects.table.selection, "fill")
+    wait_until(lambda: session.history[-1].name == "fill holes")
+    assert told == [4, 5], "each slice is drawn once, and one step is written"
+    for index in (4, 5):
+        assert sorted({session.slice_labels(index)[y + 2, x + 2] for y, x in places[:30]}) == list(range(1, 31))
+    annotation.undo()
+    np.testing.assert_array_equal(session.slice_labels(4), before)
 
 
 def test_shortcuts_hold_while_the_table_has_the_focus(dock: MedSam2Dock) -> None:

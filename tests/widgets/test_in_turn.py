@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import tifffile
 from tests.dummy import DummyBackend
-from tests.widgets.docking import Patch, begin, docked, fast_model, hear, settle
+from tests.widgets.docking import Patch, begin, docked, fast_model, hear, open_dock, settle
 from tests.widgets.driving import click, drag, key, wait_until
 
 from napari_medsam2 import AnnotationSession, ImageStack
+from napari_medsam2.widgets.views_file import read_view, write_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -196,6 +198,29 @@ def test_escape_takes_back_a_propagation_that_waits(
     assert list(annotation.session.results.indices(1)) == [4]
 
 
+def test_a_propagation_ends_with_the_click_that_it_began_with(
+    dock: MedSam2Dock, annotation: Annotation, model: HeldBackend, notes: list[str]
+) -> None:
+    viewer, heard = dock.bench.viewer, list[str]()
+    say(dock, ONE)
+    settle(annotation)
+    annotation.events.said.connect(heard.append)
+    model.free.clear()
+    key(viewer, "G")
+    assert annotation.running.busy
+    key(viewer, "Ctrl+Z")
+    let_go(annotation, model)
+    assert annotation.session.results.indices(1) == []
+    assert heard[-1] == "the propagation ended, as what it began with was undone"
+    key(viewer, "Ctrl+Shift+Z")
+    assert annotation.session.results.indices(1) == [4]
+    key(viewer, "G")
+    settle(annotation)
+    key(viewer, "Ctrl+Z")
+    assert annotation.session.results.indices(1) == [4]
+    assert notes == []
+
+
 @pytest.mark.parametrize("how", ["click", "box"])
 def test_a_stroke_and_what_was_said_before_it_are_both_there(
     dock: MedSam2Dock, annotation: Annotation, model: HeldBackend, how: str
@@ -297,6 +322,71 @@ def test_another_session_can_be_opened_though_the_image_went_while_the_model_tho
     wait_until(lambda: dock.bench.annotation is not None)
     assert dock.bench.annotation.session.objects[1].name == "there"  # type: ignore[union-attr]
     assert not dock.bench.opening.busy
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_what_waits_when_the_window_closes_is_asked_when_the_session_is_opened(
+    dock: MedSam2Dock, annotation: Annotation, model: HeldBackend, notes: list[str], saved: bool
+) -> None:
+    viewer = dock.bench.viewer
+    if saved:
+        kept(annotation)
+    model.free.clear()
+    say(dock, ONE)
+    viewer.dims.set_current_step(0, 5)
+    (top, left), (bottom, right) = (42, 54), (66, 78)
+    drag(viewer, [(5, top, left), (5, (top + bottom) / 2, (left + right) / 2), (5, bottom, right)])
+    assert len(annotation.session.prompts) == 0
+    began = time.monotonic()
+    threading.Timer(0.2, model.free.set).start()
+    dock.shut()
+    assert time.monotonic() - began < 5
+    folder = kept(annotation)
+    viewer.layers.clear()
+    again = open_dock(viewer)
+    model.free.clear()
+    again.bench.open_folder(folder)
+    wait_until(lambda: again.bench.annotation is not None)
+    opened = again.bench.annotation
+    assert opened is not None
+    assert opened.prompting.busy
+    model.free.set()
+    settle(opened)
+    assert holds(mask(opened), ONE)
+    assert holds(mask(opened, 1, 5), OTHER)
+    assert opened.session.prompts[1, 5].box is not None
+    again.bench.finish()
+    wait_until(lambda: again.bench.annotation is None)
+    again.bench.open_folder(folder)
+    wait_until(lambda: again.bench.annotation is not None)
+    assert not again.bench.annotation.prompting.busy  # type: ignore[union-attr]
+    assert len(again.bench.annotation.session.prompts[1, 4].points) == 1  # type: ignore[union-attr]
+    again.shut()
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        "all",
+        [None, {}, {"object": 1}, {"object": 9, "index": 4, "points": [[1, 1]]}],
+        [{"object": 1, "index": 99, "points": [[1, 1]]}, {"object": 1, "index": 4, "points": [["a", 1]]}],
+        [{"object": 1, "index": 4, "box": [1, 1]}, {"object": 1, "index": 4, "mask": "a.tif"}],
+    ],
+)
+def test_nonsense_about_what_waited_is_passed_over(
+    dock: MedSam2Dock, annotation: Annotation, notes: list[str], entries: object
+) -> None:
+    folder = kept(annotation)
+    annotation.new_object()
+    dock.bench.finish()
+    wait_until(lambda: dock.bench.annotation is None)
+    write_view(folder, read_view(folder) | {"unanswered": entries})
+    dock.bench.open_folder(folder)
+    wait_until(lambda: dock.bench.annotation is not None)
+    assert not dock.bench.annotation.prompting.busy  # type: ignore[union-attr]
+    assert "unanswered" not in read_view(folder)
+    assert notes == []
 
 
 def test_a_stroke_that_waits_is_saved_when_the_window_closes(

@@ -9,6 +9,8 @@ import pytest
 import tifffile
 from napari.components import ViewerModel
 from napari.layers import Image
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QTextDocument
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 from tests.dummy import DummyBackend, squares, stack_of_squares
 from tests.widgets.docking import hear
@@ -278,6 +280,22 @@ def test_a_changed_image_is_gone_on_with_only_where_a_person_says_so(
     person.goes_on = True
     bench.open_folder(folder)
     wait_until(lambda: _is_open(bench, folder))
+
+
+def test_names_are_asked_about_letter_by_letter(
+    bench: Workbench, person: Person, said: list[str], tmp_path: Path
+) -> None:
+    image = _write(tmp_path / "CD4<b>low<i>.tif", squares())
+    folder = _referring(tmp_path / "mine", ImageStack.open(image))
+    _write(image, squares()[::-1])
+    bench.open_folder(folder)
+    wait_until(lambda: said[-1] == "mine was not opened: its image has changed")
+    shown = QTextDocument()
+    text = person.asked[0]
+    # As a dialog of Qt takes it.
+    rich = Qt.mightBeRichText(text)  # type: ignore[attr-defined]
+    shown.setHtml(text) if rich else shown.setPlainText(text)
+    assert "CD4<b>low<i>.tif" in shown.toPlainText()
 
 
 def test_a_file_menu_that_cannot_ask_says_what_can(tmp_path: Path) -> None:

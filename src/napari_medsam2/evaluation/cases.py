@@ -92,6 +92,10 @@ class Case:
                 yield index, foreground
 
 
+FILES = ("case.json", "image.tif", "labels.tif")
+"""What a case's folder holds."""
+
+
 def load_case(folder: str | Path, window: tuple[float, float] | None = None) -> Case:
     """Open a case.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from napari_medsam2.errors import InputError
 from napari_medsam2.export._coco import write_coco
 from napari_medsam2.export._confidence import CONFIDENCE_COLUMNS, write_confidence
-from napari_medsam2.export._guard import check_target
+from napari_medsam2.export._guard import check_no_session, check_target
 from napari_medsam2.export._measure import write_measurements
 from napari_medsam2.export._ngff import write_ome_zarr
 from napari_medsam2.export._nifti import write_nifti
@@ -32,6 +32,7 @@ __all__ = [
     "Format",
     "LabelSource",
     "ObjectEntry",
+    "check_no_session",
     "export_labels",
     "format_of",
     "open_saved",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari_medsam2.stack import ImageStack
 
-__all__ = ["check_target"]
+__all__ = ["check_no_session", "check_target"]
 
 _OWN = {JOURNAL, LOCK, "napari.json", *EMBEDDED}
 """What a session's folder holds of the session, see `docs/session-format.md`; the plugin writes ``napari.json``."""
@@ -45,8 +45,7 @@ def check_target(path: Path, form: str, stack: ImageStack, sources: Iterable[Pat
     names = [*png_names(stack), TABLE_FILE] if form == "png" else None
     targets = [path] if names is None else [path / name for name in names]
     for target in targets:
-        if _of_session(target.absolute()) or _of_session(target.resolve()):
-            raise InputError(f"{target} is the place of a saved session's own file; export under another name")
+        check_no_session(target)
     places = {*sources, *([] if stack.path is None else [stack.path])}
     images = {file.resolve() for place in places for file in _files(place)}
     if not images:
@@ -61,6 +60,12 @@ def check_target(path: Path, form: str, stack: ImageStack, sources: Iterable[Pat
                 f"{target} is the image that is annotated, or a part of it, and would be replaced by its labels; "
                 f"export to another place"
             )
+
+
+def check_no_session(target: Path) -> None:
+    """Raise InputError where a file that is to be written would replace one of a saved session."""
+    if _of_session(target.absolute()) or _of_session(target.resolve()):
+        raise InputError(f"{target} is the place of a saved session's own file; write under another name")
 
 
 def _of_session(target: Path) -> bool:

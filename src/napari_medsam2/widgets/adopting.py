@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_medsam2.errors import InputError
-from napari_medsam2.widgets.coordinates import Frame, guess_axes
+from napari_medsam2.widgets.opening import enter
 from napari_medsam2.widgets.persist import open_session
 from napari_medsam2.widgets.reader import companions, session_of
 
@@ -112,15 +112,10 @@ class Adopting:
 
     def _go_on(self, image: Image, folder: Path, opened: Opened) -> Annotation:
         """Take the masks that were read out: the annotation has a layer of its own."""
-        bench = self._bench
-        try:
-            frame = Frame(image, guess_axes(image), bench.viewer.dims)
-            frame.check(opened.stack)
-            for layer in companions(bench.viewer.layers, folder):
-                bench.viewer.layers.remove(layer)
-            annotation = bench.open(image, frame, opened.session)
-        except BaseException:
-            opened.session.close()
-            raise
-        bench.say(f"went on with {folder.name}")
-        return annotation
+        layers = self._bench.viewer.layers
+
+        def arrange(_: Image) -> None:
+            for layer in companions(layers, folder):
+                layers.remove(layer)
+
+        return enter(self._bench, opened, lambda: image, arrange)

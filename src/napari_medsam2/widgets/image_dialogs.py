@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
+from napari_medsam2.widgets.rows.words import literal
 from napari_medsam2.widgets.trouble import explain
 
 if TYPE_CHECKING:
@@ -42,5 +43,5 @@ def where_is(folder: Path, error: MissingImageError) -> Path | None:
 def goes_on(error: ChangedImageError) -> bool:
     """Ask whether a session goes on although the pixels of its image have changed."""
     text = f"{(explain(error) or '').partition(';')[0]}. The masks may no longer fit. Go on all the same?"
-    asked = QMessageBox.question(QApplication.activeWindow(), "The image has changed", text)
+    asked = QMessageBox.question(QApplication.activeWindow(), "The image has changed", literal(text))
     return bool(asked == QMessageBox.StandardButton.Yes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +64,18 @@ class Intent:
     def word(self) -> str:
         """What a person calls it."""
         return _WORDS[self.kind]
+
+    def entry(self) -> dict[str, Any] | None:
+        """Return it as an entry of a prompts file; None where it is neither clicks nor a box."""
+        entry: dict[str, Any] = {"object": int(self.label), "index": int(self.index)}
+        if self.kind == "points":
+            return entry | {
+                "points": [list(map(float, at)) for at in self.points],
+                "labels": list(map(int, self.labels)),
+            }
+        if self.kind == "box":
+            return entry | {"box": list(map(float, self.box or ()))}
+        return None
 
     def question(self, session: AnnotationSession) -> Question | None:
         """Put the question; None where none is left, and the prompts are cleared.

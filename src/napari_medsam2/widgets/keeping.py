@@ -9,6 +9,7 @@ from napari_medsam2.reading.hashing import run_through
 from napari_medsam2.widgets.kept import remember
 from napari_medsam2.widgets.persist import Prepared, keep, preparing
 from napari_medsam2.widgets.reader import moved
+from napari_medsam2.widgets.unanswered import ask_again, note_down
 from napari_medsam2.widgets.views_file import source_of, view_of
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Keeping:
         session = self.annotation.session
         if session.folder is None and session.history:
             self._keep(run_through(preparing(session.stack, source_of(self.annotation.image))))
+        note_down(self.annotation)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -208,6 +210,7 @@ class Keeper:
         self._finishing = False
         self._now = Keeping(annotation, bench.worker, bench.events.saved.emit, bench.trouble)
         self._now.begin()
+        bench.attempt(lambda: ask_again(annotation))
 
     def save_as(self, folder: Path) -> None:
         """Keep it in another folder from now on."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_medsam2._imageref import ChangedImageError, MissingImageError
-from napari_medsam2.errors import InputError
 from napari_medsam2.widgets.coordinates import Frame, guess_axes
 from napari_medsam2.widgets.image_dialogs import goes_on, where_is
 from napari_medsam2.widgets.persist import open_session
@@ -13,14 +12,17 @@ from napari_medsam2.widgets.reader import mark_session
 from napari_medsam2.widgets.views_file import image_layer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from napari.layers import Image
 
     from napari_medsam2.widgets.annotation import Annotation
     from napari_medsam2.widgets.persist import Opened
     from napari_medsam2.widgets.views_file import LayerData
     from napari_medsam2.widgets.workbench import Workbench
 
-__all__ = ["Opening"]
+__all__ = ["Opening", "enter"]
 
 
 class Opening:
@@ -130,27 +132,46 @@ class Opening:
 
     def _adopt(self, opened: Opened, data: LayerData) -> Annotation:
         """Go on with a session that was opened, in a layer of its own."""
-        from napari.layers import Image, Layer
+        from napari.layers import Image
 
-        bench = self._bench
+        bench, (pixels, arguments, _) = self._bench, data
         self.release()
-        try:
-            image = Layer.create(*data)
-            if not isinstance(image, Image):
-                raise InputError(f"the session's image is shown as {type(image).__name__}, not as an image")
-            frame = Frame(image, str(image.metadata.get("axes") or guess_axes(image)), bench.viewer.dims)
-            frame.check(opened.stack)
-            bench.viewer.add_layer(image)
-            annotation = bench.open(image, frame, opened.session)
-        except BaseException:
-            opened.session.close()
-            raise
+        annotation = enter(bench, opened, lambda: Image(pixels, **arguments), bench.viewer.add_layer)
         folder = opened.session.folder
         if folder is not None:
             # Not before it is open: an image that comes in with it would be opened as well.
-            mark_session(image, folder)
-        bench.say(f"went on with {folder.name if folder else image.name}")
+            mark_session(annotation.image, folder)
         return annotation
+
+
+def enter(
+    bench: Workbench, opened: Opened, image: Callable[[], Image], arrange: Callable[[Image], object]
+) -> Annotation:
+    """Go on with a session that was opened, in its image; where that fails the session is closed.
+
+    Parameters
+    ----------
+    bench : Workbench
+        Which goes on with it.
+    opened : Opened
+        The session.
+    image : callable
+        Gives its image.
+    arrange : callable
+        Prepares the viewer's layers, once it is known that image and session fit.
+    """
+    try:
+        layer = image()
+        frame = Frame(layer, guess_axes(layer), bench.viewer.dims)
+        frame.check(opened.stack)
+        arrange(layer)
+        annotation = bench.open(layer, frame, opened.session)
+    except BaseException:
+        opened.session.close()
+        raise
+    folder = opened.session.folder
+    bench.say(f"went on with {folder.name if folder else layer.name}")
+    return annotation
 
 
 def _place(folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -167,10 +167,15 @@ class Operations:
             if not changed:
                 self._say(f"{name}: there is nothing to change")
                 return
-            with session.step(name):
-                for one in changed:
-                    infos = [ObjectInfo(label, text, one.colors.get(label)) for label, text in one.names.items()]
-                    session.edit(name, one.packed(), one.cleared, infos, one.removed, sources=one.sources)
+            # At once, however many objects they are: each edit is synced to the disk, and drawn.
+            session.edit(
+                name,
+                chain.from_iterable(one.packed() for one in changed),
+                chain.from_iterable(one.cleared for one in changed),
+                [ObjectInfo(n, text, one.colors.get(n)) for one in changed for n, text in one.names.items()],
+                list(chain.from_iterable(one.removed for one in changed)),
+                sources={at: labels for one in changed for at, labels in one.sources.items()},
+            )
             self._taken()
             self._say(f"done: {name}")
 

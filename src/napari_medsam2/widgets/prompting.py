@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -75,6 +75,10 @@ class Prompting:
     def waits(self, label: int) -> bool:
         """Whether something that was said of an object waits for an answer."""
         return any(one.label == label for one in self._said())
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The clicks and boxes that wait for an answer, as a prompts file has them."""
+        return [entry for one in self._said() if (entry := one.entry()) is not None]
 
     # -- what comes after it ---------------------------------------------------------------------------------------
 

@@ -181,12 +181,22 @@ class Running:
         self._progress(Progress(done, max(self._total, done), pace * max(self._total - done, 0)))
 
     def _finish(self, left: tuple[tuple[int, int], ...]) -> None:
-        begun = self._begun
+        begun, before = self._begun, len(self._session.results)
         if begun is not None:
             begun.finish(left)
-        self._end(f"propagated: {self._so_far()} in {time.monotonic() - self._since:.1f} s")
+        gone = before - len(self._session.results)
+        if gone and not self._seen:
+            self._end(
+                f"what came of prompts that were taken back is gone ({counted(gone, 'mask')}); undo brings it back"
+            )
+        else:
+            self._end(f"propagated: {self._so_far()} in {time.monotonic() - self._since:.1f} s")
 
     def _stopped(self) -> None:
+        if self._begun is not None and self._begun.withdrawn():
+            seen = "it" if self._seen else "what it began with"
+            self._end(f"the propagation ended, as {seen} was undone")
+            return
         self._end(f"stopped after {self._so_far()}; they stay, undo takes them back")
 
     def _fail(self, error: Exception) -> None:

@@ -43,6 +43,8 @@ class Situation:
         Whether something was propagated, or taken over.
     pending : bool
         Whether corrections wait to be carried on.
+    orphaned : bool
+        Whether its prompts were all taken back, and masks that were carried from them are there.
     left, total : int
         Masks to review, those not looked at yet, and all.
     labels : str
@@ -65,6 +67,7 @@ class Situation:
     seeded: bool = False
     carried: bool = False
     pending: bool = False
+    orphaned: bool = False
     left: int = 0
     total: int = 0
     labels: str = ""
@@ -100,6 +103,8 @@ def next_step(now: Situation) -> str:
 def _prompting(now: Situation) -> str:
     name = now.name if 0 < len(now.name) <= _LONG else "the object" if now.name else "an object"
     there = "to all images" if now.collection else "through the stack"
+    if now.orphaned:
+        return f"No prompt of {name} is left: prompt it anew, or Shift+G takes its masks away."
     if now.pending and now.carried:
         if now.tool in ("paint", "erase"):
             return _TOOLS[now.tool].format(name=name) + " Shift+G carries it on."
