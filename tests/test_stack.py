@@ -297,6 +297,38 @@ def test_dask_arrays_are_computed_slice_by_slice() -> None:
     assert seen == [(1, 1)]
 
 
+def test_dask_arrays_are_read_while_another_thread_draws_them() -> None:
+    """As a propagation and napari's slider do; napari draws with a cache that listens to what dask computes."""
+    pytest.importorskip("cachey")
+    dask: Any = pytest.importorskip("dask")
+    da: Any = pytest.importorskip("dask.array")
+    cache: Any = pytest.importorskip("dask.cache").Cache(1e6)
+
+    began, let_go = threading.Event(), threading.Event()
+
+    def load(index: int) -> Any:
+        if index == 0:
+            began.set()
+            assert let_go.wait(10)
+        elif index == 2:
+            let_go.set()
+            reading.join(10)
+        return np.full((4, 5), index, np.uint8)
+
+    planes = [da.from_delayed(dask.delayed(load)(i), (4, 5), np.uint8) for i in range(3)]
+    image = da.stack(planes)
+    stack, read = ImageStack(image, "ZYX"), []
+    reading = threading.Thread(target=lambda: read.append(stack.raw(0)))
+    with cache:
+        reading.start()
+        assert began.wait(10)
+        np.asarray(image[1])
+    with cache:
+        np.testing.assert_array_equal(image[2], np.full((4, 5), 2))
+    assert not reading.is_alive()
+    np.testing.assert_array_equal(read, np.zeros((1, 4, 5)))
+
+
 def test_zarr_arrays() -> None:
     import zarr
 

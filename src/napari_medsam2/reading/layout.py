@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from napari_medsam2.errors import InputError
 from napari_medsam2.reading.axes import CHANNEL, check_letters, guess_axes, leading, parse_axes
 from napari_medsam2.reading.readers import CollectionItem
-from napari_medsam2.reading.sources import Source, check_dtype
+from napari_medsam2.reading.sources import Source, check_dtype, computed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,7 +155,7 @@ def _plane(part: Any, axes: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     import numpy as np
 
     order = [axes.index(letter) for letter in "YXC" if letter in axes]
-    return np.array(np.asarray(part).transpose(order), dtype=dtype, order="C", copy=True)
+    return np.array(computed(part).transpose(order), dtype=dtype, order="C", copy=True)
 
 
 def layout_of(data: Any, axes: str | None, what: str) -> Layout:

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Key", "MappedArray", "Rearranged", "ScaledArray", "Source", "check_dtype", "full_key", "match_axes"]
+__all__ = [
+    "Key",
+    "MappedArray",
+    "Rearranged",
+    "ScaledArray",
+    "Source",
+    "check_dtype",
+    "computed",
+    "full_key",
+    "match_axes",
+]
 
 Key = tuple["int | slice", ...]
 
@@ -39,6 +49,25 @@ class Source(Protocol):
 def full_key(key: Key, length: int) -> Key:
     """Return ``key`` with a full slice for each axis that it does not mention."""
     return key + (slice(None),) * (length - len(key))
+
+
+def computed(part: Any) -> NDArray[Any]:
+    """Turn what was read of an array to numpy's, as ``numpy.asarray`` does; dask's out of reach of global callbacks.
+
+    The cache that napari gives dask while it draws a slice is such a callback. Two threads that compute at once
+    may both have it, and whichever ends first takes away what the other still counts on.
+    """
+    import numpy as np
+
+    if hasattr(part, "__dask_graph__") and part.__dask_graph__() is not None:
+        from dask import base
+
+        find: Any = base.get_scheduler
+        scheduler = find(collections=[part])
+        own = getattr(scheduler, "__module__", "") in {"dask.threaded", "dask.local", "dask.multiprocessing"}
+        # Other schedulers, such as a cluster's, have no callbacks.
+        part = part.compute(callbacks=()) if own else part.compute()
+    return np.asarray(part)
 
 
 class MappedArray:

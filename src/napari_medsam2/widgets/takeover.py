@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_medsam2.errors import InputError
+from napari_medsam2.reading.sources import computed
 from napari_medsam2.widgets.views_file import IMAGE, KEY
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def from_layer(layer: Labels, frame: Frame, stack: ImageStack) -> LabelFile:
                 key[spec.channel] = 0
             else:
                 del key[spec.channel]
-        drawn = np.asarray(data[tuple(key)])
+        drawn = computed(data[tuple(key)])
         height, width = shape = stack.slice_shape(index)
         # Smaller images of a collection are shown padded.
         return check_labels((drawn.T if swapped else drawn)[:height, :width], shape, f"slice {index} of {name}")
