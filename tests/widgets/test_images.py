@@ -573,3 +573,27 @@ def test_the_pick_button_lets_go_of_the_mouse(desk: Desk) -> None:
     click(desk.viewer, (3.0, y + 4, x))
     settle(annotation)
     assert len(annotation.session.prompts[1, 3].points) == 2
+
+
+def test_prompts_hide_no_nucleus_of_a_large_image_that_is_zoomed_into(desk: Desk) -> None:
+    whole = np.zeros((3000, 3000), np.uint8)
+    whole[1500:1520, 1500:1520] = 200
+    dock, viewer = desk.open(whole), desk.viewer
+    annotation = begin(dock)
+    assert dock.image.about.whole() == "1 slice of 3000×3000, YX"
+    camera = viewer.scene.camera
+    camera.center, camera.zoom = (1510, 1510), 5
+
+    def coloured(channel: int) -> int:
+        shown = viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
+        return int(np.count_nonzero((shown[..., channel] > 150) & (shown.min(-1) < 80)))
+
+    annotation.masks.layer.visible = False
+    click(viewer, (1505, 1505))
+    settle(annotation)
+    # The nucleus is 100 pixels wide on the screen.
+    assert 20 < coloured(1) < 1000
+    annotation.prompts.points.visible = False
+    drag(viewer, [(1498, 1498), (1510, 1510), (1522, 1522)])
+    settle(annotation)
+    assert 200 < coloured(0) < 3000

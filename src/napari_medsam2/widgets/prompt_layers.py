@@ -31,6 +31,12 @@ _DONE = ("added", "removed", "changed")
 """Actions of napari's data events that come after the edit."""
 _COLORS = {1: "#12c24a", 0: "#f02b2b"}
 """Positive and negative; they differ in their symbol as well, for those who cannot tell red from green."""
+_LARGEST = 18
+"""Pixels of the screen that a point has at most: in a large image that is zoomed into it would hide the object."""
+_EDGE = 0.04
+"""Of a box's longer side that its edge takes at most, for the same reason."""
+_LINE = 2.0
+"""Pixels of the screen that the line has at most which follows the mouse."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +110,7 @@ class PromptLayers:
             border_width=0.12,
             border_color="white",
             # Where there are no points napari draws one of size 0, which its own lower limit makes visible.
-            canvas_size_limits=(0, 10_000),
+            canvas_size_limits=(0, _LARGEST),
             features={"object": np.zeros(0, int), "positive": np.zeros(0, int)},
             **frame.like(),
         )
@@ -223,9 +229,13 @@ class PromptLayers:
                 self._boxes = [key for i, key in enumerate(self._boxes) if i not in stale]
             self._catch_up()
             for key in sorted(set(wanted) - set(self._boxes)):
-                self.boxes.add_rectangles(self._rectangle(key[1], wanted[key]))
+                self._add_box(key[1], wanted[key])
                 self._boxes.append(key)
             self.boxes.selected_data = set()
+
+    def _add_box(self, index: int, box: Box) -> None:
+        edge = min(0.9 * self._unit, _EDGE * max(box[2] - box[0], box[3] - box[1]))
+        self.boxes.add_rectangles(self._rectangle(index, box), edge_width=edge)
 
     def _rectangle(self, index: int, box: Box) -> np.ndarray:
         y0, x0, y1, x1 = box
@@ -248,13 +258,21 @@ class PromptLayers:
             if self._drawing:
                 self._drop_drawn()
             self._catch_up()
+            width = min(0.9 * self._unit, _LINE / self._zoom())
             if kind == "box":
                 low, high = line.min(0), line.max(0)
-                self.boxes.add_rectangles(self._rectangle(index, (low[0], low[1], high[0], high[1])))
+                corners = self._rectangle(index, (low[0], low[1], high[0], high[1]))
+                self.boxes.add_rectangles(corners, edge_width=width)
             else:
                 path = np.array([self._frame.to_layer(index, y, x) for y, x in line])
-                (self.boxes.add_polygons if kind == "lasso" and len(path) > 2 else self.boxes.add_paths)(path)
+                add = self.boxes.add_polygons if kind == "lasso" and len(path) > 2 else self.boxes.add_paths
+                add(path, edge_width=width)
             self._drawing = True
+
+    def _zoom(self) -> float:
+        """Pixels of the screen for a pixel of the slice."""
+        step = np.subtract(self._frame.to_world(0, 0, 1), self._frame.to_world(0, 0, 0))
+        return max(1e-6, float(self._viewer.scene.camera.zoom * np.linalg.norm(step)))
 
     def draw_nothing(self) -> None:
         """Take that line away."""

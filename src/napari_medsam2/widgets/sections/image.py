@@ -10,6 +10,7 @@ from napari_medsam2.errors import InputError
 from napari_medsam2.widgets.layer_spec import LayerSpec, choices, guess_axes, shape_of
 from napari_medsam2.widgets.sections.parts import Section, elided, row
 from napari_medsam2.widgets.wanted import Wanted
+from napari_medsam2.words import counted
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -121,9 +122,8 @@ class ImageSection(Section):
         self.start.setEnabled(busy or bool(self._layers))
         if annotation is not None:
             stack = annotation.session.stack
-            what = f"{annotation.session.noun}s"
             sizes = "×".join(map(str, stack.slice_shape(0))) if stack.uniform else "different sizes"
-            self.about.setText(f"{len(stack)} {what} of {sizes}, {stack.axes}")
+            self.about.setText(f"{counted(len(stack), annotation.session.noun)} of {sizes}, {stack.axes}")
         elif not self._layers:
             self._guessed = None
             self.about.setText("Open an image, or File ▸ Open Sample ▸ Medical SAM 2")
