@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from napari_medsam2.geometry import View, ViewSpec, mask_box, plan_region, whole_slice
@@ -39,6 +39,15 @@ def test_what_is_cut_lies_where_the_map_says(view: View) -> None:
     expected = view.to_slice(at)
     np.testing.assert_allclose(seen[0][inner, inner], expected[inner, inner, 0], atol=0.06)
     np.testing.assert_allclose(seen[1][inner, inner], expected[inner, inner, 1], atol=0.06)
+
+
+@given(views)
+def test_what_is_cut_in_parts_is_what_is_cut_at_once(view: View) -> None:
+    pixels = np.random.default_rng(0).random((3, 1100, 230), np.float32)
+    tall = View(view.top, view.left, view.height * 4, view.width, view.side)
+    assume(tall.top + tall.height > 0 and tall.left + tall.width > 0)
+    seen = tall.cut_parts(lambda rows, columns: pixels[:, rows, columns], (1100, 230))
+    torch.testing.assert_close(seen, tall.cut(pixels), atol=1e-5, rtol=0)
 
 
 def test_a_view_of_the_same_size_is_the_image() -> None:

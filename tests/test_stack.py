@@ -5,12 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tifffile
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from napari_medsam2 import ImageStack, InputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 RNG = np.random.default_rng(0)
@@ -498,3 +503,36 @@ def test_an_array_that_fails_to_read_is_told_in_one_sentence() -> None:
 def test_repr_names_axes_sizes_and_type() -> None:
     assert repr(ImageStack(array("TZYX"), axes="TZYX", name="film")) == "<ImageStack 'film' TZYX 2×3×6×5 uint16>"
     assert "2 pictures of different sizes" in repr(ImageStack([np.ones((3, 3)), np.ones((4, 4))]))
+
+
+@pytest.mark.parametrize(
+    "kind", ["numpy", "zarr", "dask", "tiled", "strips", "one strip", "png", "planes", "collection"]
+)
+def test_a_part_of_a_slice_is_what_the_slice_has_there(kind: str, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (3, 200, 320, 3), np.uint8)
+    data: Any = image
+    if kind == "zarr":
+        data = zarr.array(image, chunks=(2, 32, 32, 3))
+    elif kind == "dask":
+        data = pytest.importorskip("dask.array").from_array(image, chunks=(1, 40, 40, 3))
+    options: dict[str, Any] = {
+        "tiled": {"tile": (32, 32), "compression": "zlib"},
+        "strips": {"rowsperstrip": 8, "compression": "zlib"},
+        "one strip": {"compression": "zlib"},
+        "planes": {"tile": (32, 32), "compression": "zlib", "planarconfig": "separate"},
+    }
+    if kind in options:
+        pages = image.transpose(0, 3, 1, 2) if kind == "planes" else image
+        tifffile.imwrite(tmp_path / "a.tif", pages, photometric="rgb", **options[kind])
+        stack = ImageStack.open(tmp_path / "a.tif", axes=None)
+    elif kind == "png":
+        Image.fromarray(image[1]).save(tmp_path / "a.png")
+        stack = ImageStack.open(tmp_path / "a.png")
+    elif kind == "collection":
+        stack = ImageStack([image[0], image[1, :150]])
+    else:
+        stack = ImageStack(data, "ZYXC")
+    index = 0 if kind == "png" else 1
+    seen, rows, columns = stack.parts(index), slice(70, 131), slice(0, 45)
+    np.testing.assert_array_equal(seen(rows, columns), stack.pixels(index)[:, rows, columns])
+    np.testing.assert_array_equal(stack.parts(index)(slice(None), slice(None)), stack.pixels(index))

@@ -6,7 +6,9 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
 
     from napari_medsam2.backend.protocol import Backend, Embedding
     from napari_medsam2.geometry import View
@@ -16,6 +18,8 @@ __all__ = ["EmbeddingCache"]
 
 _BATCH = 8
 """Views that are encoded at once: more gain no speed on a CPU and cost memory."""
+_LARGE = 1 << 22
+"""Pixels of a slice that is read as a whole. Of a larger one only what the views show: a slide is gigabytes."""
 
 
 class EmbeddingCache:
@@ -70,10 +74,10 @@ class EmbeddingCache:
             self._kept.move_to_end((index, view))
         if not missing:
             return [found[v] for v in views]
-        pixels = stack.pixels(index)
+        cut = _cutter(stack, index)
         for start in range(0, len(missing), _BATCH):
             group = missing[start : start + _BATCH]
-            batch = backend.encode(torch.stack([v.cut(pixels) for v in group]))
+            batch = backend.encode(torch.stack([cut(v) for v in group]))
             for i, view in enumerate(group):
                 found[view] = batch.take([i])
                 self._keep((index, view), found[view])
@@ -87,3 +91,13 @@ class EmbeddingCache:
         while self.nbytes > self.budget:
             _, dropped = self._kept.popitem(last=False)
             self.nbytes -= dropped.nbytes
+
+
+def _cutter(stack: ImageStack, index: int) -> Callable[[View], Tensor]:
+    """Return what cuts views out of a slice."""
+    shape = stack.slice_shape(index)
+    if shape[0] * shape[1] > _LARGE:
+        parts = stack.parts(index)
+        return lambda view: view.cut_parts(parts, shape)
+    pixels = stack.pixels(index)
+    return lambda view: view.cut(pixels)

@@ -7,6 +7,7 @@ over the slice's edge (there the view is black).
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,12 +17,17 @@ import numpy as np
 from napari_medsam2.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike
     from torch import Tensor
 
 __all__ = ["Box", "View", "ViewSpec", "mask_box", "plan_region", "tight_box", "whole_slice"]
 
 Box = tuple[float, float, float, float]
+
+_BAND = 512
+"""Rows that are read at once of a window that is read in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,47 @@ class View:
         shrinks = self.height > self.side or self.width > self.side
         size = (self.side, self.side)
         return F.interpolate(tensor[None], size=size, mode="bilinear", align_corners=False, antialias=shrinks)[0]
+
+    def cut_parts(self, read: Callable[[slice, slice], np.ndarray], shape: tuple[int, int]) -> Tensor:
+        """Cut and resize an image that is read in parts; the same as `cut`, but for rounding.
+
+        Parameters
+        ----------
+        read : callable
+            Takes rows and columns, gives ``(C, rows, columns)`` float32.
+        shape : tuple of int
+            ``(H, W)`` of the slice.
+
+        Returns
+        -------
+        Tensor
+            ``(C, S, S)`` float32.
+        """
+        import torch
+        import torch.nn.functional as F
+
+        first, last = max(self.top, 0), max(0, min(self.top + self.height, shape[0]))
+        columns = slice(max(self.left, 0), max(0, min(self.left + self.width, shape[1])))
+        # Bands as high as a row of a file's blocks, so that hardly any is decoded twice.
+        edges = [first, *range(first - first % _BAND + _BAND, last, _BAND), last]
+        bands = [
+            View(top, self.left, bottom - top, self.width, self.side)._narrow(read(slice(top, bottom), columns), shape)
+            for top, bottom in itertools.pairwise(edges)
+        ]
+        whole = F.pad(torch.cat(bands, 1), (0, 0, max(-self.top, 0), max(self.top + self.height - last, 0)))
+        shrinks = self.height > self.side or self.width > self.side
+        size = (self.side, self.side)
+        return F.interpolate(whole[None], size=size, mode="bilinear", align_corners=False, antialias=shrinks)[0]
+
+    def _narrow(self, piece: np.ndarray, shape: tuple[int, int]) -> Tensor:
+        """Resize the columns of all rows of a window."""
+        import torch
+        import torch.nn.functional as F
+
+        over = max(-self.left, 0), max(self.left + self.width - shape[1], 0)
+        padded = F.pad(torch.from_numpy(np.ascontiguousarray(piece, dtype=np.float32)), (*over, 0, 0))
+        size, shrinks = (self.height, self.side), self.width > self.side
+        return F.interpolate(padded[None], size=size, mode="bilinear", align_corners=False, antialias=shrinks)[0]
 
     def cut_mask(self, mask: np.ndarray) -> Tensor:
         """A mask ``(H, W)`` in [0, 1] (bool or float) as the view sees it: ``(S, S)`` float32 in [0, 1]."""

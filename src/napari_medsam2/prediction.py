@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from napari_medsam2.results import Read
     from napari_medsam2.stack import ImageStack
 
-__all__ = ["Prediction", "adopt", "model_of", "place", "predict", "view_for", "view_of"]
+__all__ = ["LARGEST_SEARCHED", "Prediction", "adopt", "model_of", "place", "predict", "view_for", "view_of"]
+
+
+LARGEST_SEARCHED = 8192
+"""Pixels: on slices with a longer side a click is looked for in regions of half of it at most."""
 
 _LARGER = 0.94
 """What a mask of twice the area is worth to a click of unknown scale, if the model believes in it as much."""
@@ -213,19 +217,21 @@ def _search(
     """
     shape = stack.slice_shape(index)
     spec = backend.views
-    everything = whole_slice(shape, spec)
-    views = [everything]
+    # On a slide one clicks nuclei and glands: nobody waits until all of it was looked at.
+    slide = spec.regions and not whole and max(shape) > LARGEST_SEARCHED
+    views = [] if slide else [whole_slice(shape, spec)]
     positive = prompt.points[prompt.labels == 1]
     anchor = positive if len(positive) else prompt.points
     low, high = anchor.min(0) - 0.5, anchor.max(0) + 0.5
     if spec.regions and not whole:
         size = max(2.0 * spec.smallest, 2.0 * float((high - low).max()))
-        while size < 0.7 * max(shape):
+        while size < 0.7 * min(max(shape), LARGEST_SEARCHED):
             centre = (low + high) / 2
             around = (centre[0] - 0.5, centre[1] - 0.5, centre[0] + 0.5, centre[1] + 0.5)
             views.append(plan_region(shape, around, spec, fraction=1.0 / size))
             size *= 2
-    views = list(dict.fromkeys(views))
+    # None where the clicks themselves are farther apart than that.
+    views = list(dict.fromkeys(views)) or [plan_region(shape, (low[0], low[1], high[0], high[1]), spec)]
     embeddings = cache.get(stack, backend, index, views)
     decoded = backend.decode(backend.join(embeddings), [view_prompt(prompt, v) for v in views])
     if len(views) == 1:

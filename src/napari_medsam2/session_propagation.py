@@ -355,8 +355,11 @@ class PropagatingSession(JudgedSession):
 
         def encode() -> None:
             from napari_medsam2.geometry import whole_slice
+            from napari_medsam2.prediction import LARGEST_SEARCHED
 
-            cache.get(stack, backend, index, [whole_slice(stack.slice_shape(index), backend.views)])
+            shape = stack.slice_shape(index)
+            if max(shape) <= LARGEST_SEARCHED or not backend.views.regions:
+                cache.get(stack, backend, index, [whole_slice(shape, backend.views)])
 
         return encode
 

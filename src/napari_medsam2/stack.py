@@ -11,7 +11,6 @@ from napari_medsam2.errors import InputError
 from napari_medsam2.reading.axes import check_letters
 from napari_medsam2.reading.checks import check_channel, check_names, check_spacing, check_window
 from napari_medsam2.reading.hashing import fingerprint_steps, run_through
-from napari_medsam2.reading.intensity import Window, apply_window
 from napari_medsam2.reading.layout import Layout, Pile, layout_of
 from napari_medsam2.reading.naming import rename_axes
 from napari_medsam2.reading.numbering import check_index, ravel, runs, unravel
@@ -19,10 +18,12 @@ from napari_medsam2.reading.readers import distinct_names, find_images, open_col
 from napari_medsam2.reading.windows import Windows
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from napari_medsam2.reading.intensity import Window
 
 __all__ = ["ImageStack"]
 
@@ -297,9 +298,11 @@ class ImageStack:
         InputError
             If there is no such slice, or its file cannot be read (any more).
         """
-        number = self._check_index(index)
+        return self._read(self._check_index(index))
+
+    def _read(self, number: int, rows: slice = slice(None), columns: slice = slice(None)) -> NDArray[Any]:
         try:
-            return self._layout.read(number, self.unravel(number))
+            return self._layout.read(number, self.unravel(number), rows, columns)
         except InputError:
             raise
         except Exception as error:
@@ -322,17 +325,14 @@ class ImageStack:
             ``(3, H, W)`` float32 in [0, 1]: the intensity window applied, grey repeated three times, 8-bit colour as it
             is, opacity dropped. NaN and infinities are 0.
         """
-        import numpy as np
+        return self._windows.seen(index, self.raw(index))
 
-        image = self.raw(index)
-        if image.ndim == 2:
-            image = image[..., None]
-        windows = self._windows.of(index, image)
-        planes = [apply_window(image[..., c], w) for c, w in zip(self._windows.shown(index), windows, strict=True)]
-        if len(planes) == 3:
-            return np.stack(planes)
-        plane = planes[0] if len(planes) == 1 else np.maximum(planes[0], planes[1])
-        return np.repeat(plane[None], 3, axis=0)
+    def parts(self, index: int) -> Callable[[slice, slice], NDArray[Any]]:
+        """Return what reads rows and columns of a slice, as `pixels` has them, and where it can nothing but them."""
+        image = None if self._layout.divisible(self._check_index(index)) else self._read(index)
+        # Intensities are found in the slice, not in a part of it.
+        self._windows.of(index, image)
+        return lambda *part: self._windows.seen(index, self._read(index, *part) if image is None else image[part])
 
     @property
     def window(self) -> Window | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from napari_medsam2.errors import InputError
 from napari_medsam2.reading.axes import CHANNEL, check_letters, guess_axes, leading, parse_axes
 from napari_medsam2.reading.readers import CollectionItem
-from napari_medsam2.reading.sources import Source, check_dtype, computed
+from napari_medsam2.reading.sources import Source, check_dtype, computed, divisible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +42,12 @@ class Layout(Protocol):
         """Whether one slice's channels are red, green, blue (and opacity)."""
         ...
 
-    def read(self, index: int, coordinates: tuple[int, ...]) -> NDArray[Any]:
-        """Read one slice: ``(H, W)`` or ``(H, W, C)``, native byte order, not shared with anything."""
+    def divisible(self, index: int) -> bool:
+        """Whether a part of one slice is read without the rest of it."""
+        ...
+
+    def read(self, index: int, coordinates: tuple[int, ...], rows: slice, columns: slice) -> NDArray[Any]:
+        """Read one slice, or a part: ``(H, W)`` or ``(H, W, C)``, native byte order, not shared with anything."""
         ...
 
 
@@ -90,10 +94,15 @@ class Grid:
         """Whether the channels are colours, the same for all."""
         return self._colour
 
-    def read(self, index: int, coordinates: tuple[int, ...]) -> NDArray[Any]:
-        """Read one slice."""
+    def divisible(self, index: int) -> bool:
+        """Whether a part of one slice is read without the rest of it."""
+        return divisible(self._source, (self.axes.index("Y"), self.axes.index("X")))
+
+    def read(self, index: int, coordinates: tuple[int, ...], rows: slice, columns: slice) -> NDArray[Any]:
+        """Read one slice, or a part."""
         numbers = iter(coordinates)
-        key = tuple(slice(None) if letter in "YXC" else next(numbers) for letter in self.axes)
+        inside = {"Y": rows, "X": columns, CHANNEL: slice(None)}
+        key = tuple(inside[letter] if letter in inside else next(numbers) for letter in self.axes)
         return _plane(self._source[key], "".join(letter for letter in self.axes if letter in "YXC"), self.dtype)
 
 
@@ -143,11 +152,16 @@ class Pile:
         """Whether one picture's channels are colours."""
         return _is_colour(self._item_axes[index], tuple(self._items[index].shape))
 
-    def read(self, index: int, coordinates: tuple[int, ...]) -> NDArray[Any]:
-        """Read one picture."""
-        item = self._items[index]
+    def divisible(self, index: int) -> bool:
+        """Whether a part of one picture is read without the rest of it."""
         axes = self._item_axes[index]
-        return _plane(item[(slice(None),) * len(axes)], axes, self._types[index])
+        return divisible(self._items[index], (axes.index("Y"), axes.index("X")))
+
+    def read(self, index: int, coordinates: tuple[int, ...], rows: slice, columns: slice) -> NDArray[Any]:
+        """Read one picture, or a part."""
+        axes = self._item_axes[index]
+        inside = {"Y": rows, "X": columns, CHANNEL: slice(None)}
+        return _plane(self._items[index][tuple(inside[letter] for letter in axes)], axes, self._types[index])
 
 
 def _plane(part: Any, axes: str, dtype: np.dtype[Any]) -> NDArray[Any]:

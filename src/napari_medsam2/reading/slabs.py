@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from napari_medsam2.reading.sources import Key, full_key
+from napari_medsam2.reading.sources import Key, full_key, small_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +57,10 @@ class Slabs:
     def dtype(self) -> np.dtype[Any]:
         """Type of a pixel."""
         return self._source.dtype
+
+    def divisible(self, plane: tuple[int, int]) -> bool:
+        """Whether a part of a plane is read without the rest of it."""
+        return small_blocks([self._blocks[axis] for axis in plane], [self.shape[axis] for axis in plane])
 
     def __getitem__(self, key: Key) -> NDArray[Any]:
         """Return a copy of the part at ``key``."""

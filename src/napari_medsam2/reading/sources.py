@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from napari_medsam2.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -21,11 +22,16 @@ __all__ = [
     "Source",
     "check_dtype",
     "computed",
+    "divisible",
     "full_key",
     "match_axes",
+    "small_blocks",
 ]
 
 Key = tuple["int | slice", ...]
+
+_BLOCKS = 16
+"""So many blocks a plane has at least that is worth reading in parts."""
 
 
 class Source(Protocol):
@@ -42,7 +48,7 @@ class Source(Protocol):
         ...
 
     def __getitem__(self, key: Any, /) -> Any:
-        """Return the part at ``key``: an integer or a full slice for each axis."""
+        """Return the part at ``key``: an integer or a slice for each axis; full ones but of rows and columns."""
         ...
 
 
@@ -68,6 +74,37 @@ def computed(part: Any) -> NDArray[Any]:
         # Other schedulers, such as a cluster's, have no callbacks.
         part = part.compute(callbacks=()) if own else part.compute()
     return np.asarray(part)
+
+
+def divisible(source: Any, plane: tuple[int, int]) -> bool:
+    """Whether a part of a plane is read without the rest of it.
+
+    Parameters
+    ----------
+    source : Source
+        Of this package, where it says so itself; numpy's; or anything in blocks.
+    plane : (int, int)
+        The axes of rows and columns.
+    """
+    import numpy as np
+
+    own = getattr(source, "divisible", None)
+    if own is not None:
+        return bool(own(plane))
+    if isinstance(source, np.ndarray):
+        return True
+    blocks: Any = getattr(source, "chunks", None)
+    return bool(blocks) and small_blocks([_block(blocks[axis]) for axis in plane], [source.shape[a] for a in plane])
+
+
+def small_blocks(blocks: Sequence[int], sizes: Sequence[int]) -> bool:
+    """Whether blocks are small enough for the edge of a part to cost little."""
+    return math.prod(blocks) * _BLOCKS <= math.prod(sizes)
+
+
+def _block(block: int | tuple[int, ...]) -> int:
+    # dask has the length of each.
+    return block if isinstance(block, int) else max(block)
 
 
 class MappedArray:
@@ -107,6 +144,10 @@ class MappedArray:
         self.shape = shape
         self.dtype = dtype.newbyteorder("=")
 
+    def divisible(self, plane: tuple[int, int]) -> bool:
+        """Whether a part of a plane is read without the rest of it."""
+        return True
+
     def __getitem__(self, key: Key) -> NDArray[Any]:
         """Return a copy of the part at ``key``, in native byte order."""
         import numpy as np
@@ -142,6 +183,10 @@ class ScaledArray:
         """Length of each axis."""
         return self._source.shape
 
+    def divisible(self, plane: tuple[int, int]) -> bool:
+        """Whether a part of a plane is read without the rest of it."""
+        return divisible(self._source, plane)
+
     def __getitem__(self, key: Key) -> NDArray[Any]:
         """Return the part at ``key``."""
         import numpy as np
@@ -174,6 +219,11 @@ class Rearranged:
     def dtype(self) -> np.dtype[Any]:
         """Type of a pixel."""
         return self._source.dtype
+
+    def divisible(self, plane: tuple[int, int]) -> bool:
+        """Whether a part of a plane is read without the rest of it."""
+        rows, columns = (self.axes[axis] for axis in plane)
+        return rows is not None and columns is not None and divisible(self._source, (rows, columns))
 
     def __getitem__(self, key: Key) -> NDArray[Any]:
         """Return the part at ``key``."""

@@ -15,7 +15,7 @@ from napari_medsam2.reading.axes import guess_axes, make_spacing
 from napari_medsam2.reading.colours import InkArray, PaletteArray
 from napari_medsam2.reading.imagefile import ImageFile
 from napari_medsam2.reading.slabs import Slabs
-from napari_medsam2.reading.sources import Key, MappedArray, Rearranged, Source, full_key
+from napari_medsam2.reading.sources import Key, MappedArray, Rearranged, Source, full_key, small_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -224,7 +224,7 @@ def _pixels(
         )
     if len(chosen) > 1 or keyframe.imagedepth == 1:
         return _PagedArray(path, chosen, shape, first.dtype, len(page_shape))
-    blocks = [1] * len(shape)
+    blocks = [1] * (len(shape) - len(page_shape)) + list(page_shape)
     depth = keyframe.axes.index("Z") - len(page_shape)
     if len(first.pages) == 1:
         blocks[depth] = keyframe.tiledepth
@@ -251,6 +251,14 @@ class _PagedArray:
         self.shape = shape
         self.dtype = dtype.newbyteorder("=")
 
+    def divisible(self, plane: tuple[int, int]) -> bool:
+        """Whether a part of a page is read without the rest of it."""
+        page = self._chosen[0].keyframe
+        inside = [axis - self._lead for axis in plane]
+        if min(inside) < 0 or len(page.chunks) != len(page.shape):
+            return False
+        return small_blocks([page.chunks[axis] for axis in inside], [page.shape[axis] for axis in inside])
+
     def __getitem__(self, key: Key) -> NDArray[Any]:
         """Return the part at ``key``."""
         import numpy as np
@@ -259,11 +267,12 @@ class _PagedArray:
         counts = self.shape[: self._lead]
         numbers = np.arange(math.prod(counts)).reshape(counts)[whole[: self._lead]]
         inside = whole[self._lead :]
-        planes = [self._page(int(number))[inside] for number in numbers.flat]
+        planes = [self._page(int(number), inside) for number in numbers.flat]
         return np.stack(planes).reshape(numbers.shape + planes[0].shape) if numbers.ndim else planes[0]
 
-    def _page(self, number: int) -> NDArray[Any]:
+    def _page(self, number: int, inside: Key) -> NDArray[Any]:
         import numpy as np
+        import zarr
 
         with self._lock, _reopened(self._chosen[0].parent):
             page: Any
@@ -277,7 +286,10 @@ class _PagedArray:
                 )
             with _reopened(page.parent):
                 _check_complete(page, self._path)
-                return np.asarray(page.asarray(), dtype=self.dtype)
+                if not all(part == slice(None) for part in inside) and self.divisible((self._lead, self._lead + 1)):
+                    with page.aszarr() as store:
+                        return np.asarray(zarr.open_array(store, mode="r")[inside], dtype=self.dtype)
+                return np.asarray(page.asarray()[inside], dtype=self.dtype)
 
 
 class _VolumeArray:

@@ -12,6 +12,7 @@ from napari_medsam2.reading.intensity import (
     MAX_PIXELS,
     Sample,
     Window,
+    apply_window,
     finite_range,
     robust_window,
     sample,
@@ -107,6 +108,19 @@ class Windows:
                 found = self._found.get(group) or self._find(index, self._members(group), image)
                 self._found[group] = found
         return found
+
+    def seen(self, index: int, image: NDArray[Any]) -> NDArray[Any]:
+        """Turn a slice, or a part of it, to what a network sees: see `ImageStack.pixels`."""
+        import numpy as np
+
+        if image.ndim == 2:
+            image = image[..., None]
+        pairs = zip(self.shown(index), self.of(index, image), strict=True)
+        planes = [apply_window(image[..., c], window) for c, window in pairs]
+        if len(planes) == 3:
+            return np.stack(planes)
+        plane = planes[0] if len(planes) == 1 else np.maximum(planes[0], planes[1])
+        return np.repeat(plane[None], 3, axis=0)
 
     def _group(self, index: int) -> int:
         """Return the number of the image that a slice belongs to: all of a stack is one."""
