@@ -652,3 +652,34 @@ def test_enter_and_escape_end_a_polygon_among_the_boxes(dock: MedSam2Dock, end: 
     assert not session.marks
     assert session.prompts[2, 4].box == pytest.approx((42, 54, 66, 78), abs=1)
     assert len(session.prompts[2, 4].points) == 1
+
+
+@pytest.mark.parametrize("kind", ["labels", "points", "shapes"])
+def test_who_does_what_the_dock_says_changes_no_layer_of_somebody_else(dock: MedSam2Dock, kind: str) -> None:
+    annotation, viewer = begin(dock), dock.bench.viewer
+    theirs = (
+        viewer.add_labels(np.zeros((10, 72, 96), int)) if kind == "labels" else getattr(viewer, f"add_{kind}")(ndim=3)
+    )
+    wait_until(lambda: "another layer" in dock.next_step.text.text())
+    # P is napari's key for painting, adding points and drawing polygons there.
+    assert "Press P " not in dock.next_step.text.text()
+    assert "button Prompt" in dock.next_step.text.text()
+    dock.prompt.tools["prompt"].click()
+    click(viewer, (4, *middle(1)))
+    settle(annotation)
+    assert (annotation.label, 4) in annotation.session.prompts
+    assert not np.any(np.asarray(theirs.data)) and len(theirs.data) == (10 if kind == "labels" else 0)
+
+
+def test_a_slide_is_opened_with_a_word_about_its_size(
+    dock: MedSam2Dock, notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(dock)
+    assert notes == []
+    dock.image.start.click()
+    wait_until(lambda: dock.bench.annotation is None)
+    monkeypatch.setattr("napari_medsam2.widgets.workbench._SLIDE", 6000)
+    begin(dock)
+    (note,) = notes
+    assert "72 × 96 pixels" in note
+    assert "stands still" in note

@@ -19,7 +19,7 @@ BEGUN = Situation("cells", True, slices=12, tool="prompt", name="object 1")
         (Situation("cells"), "Press Annotate"),
         (replace(BEGUN, name=""), "Click an object"),
         (replace(BEGUN, name="", labels="old masks"), "Import… takes over old masks"),
-        (replace(BEGUN, tool=None), "Press P"),
+        (replace(BEGUN, tool=None), "Press the button Prompt"),
         (replace(BEGUN, hidden="It is shown in 3-D."), "It is shown in 3-D."),
         (replace(BEGUN, seeded=True, prompted=True, masked=True), "G carries it through the stack"),
         (replace(BEGUN, seeded=True, prompted=True, masked=True, collection=True), "G carries it to all images"),

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Workbench", "WorkbenchEvents"]
 
+_SLIDE = 1 << 26
+"""Pixels of a slice whose masks take napari seconds to draw."""
+
 
 def _nothing(_: Any = None) -> None:
     return
@@ -176,6 +179,14 @@ class Workbench:
         self._bind_layers()
         for notice in session.notices:
             self.trouble(InputError(notice))
+        height, width = frame.spec.shape[frame.spec.plane[0]], frame.spec.shape[frame.spec.plane[1]]
+        if height * width > _SLIDE:
+            self.trouble(
+                InputError(
+                    f"{image.name} has {height} × {width} pixels: napari draws all masks anew after each step, and "
+                    f"stands still for seconds meanwhile; crop what you need, or take a smaller level of the image"
+                )
+            )
         self.load_model()
         self._warm(annotation.index)
         self.events.annotation.emit()

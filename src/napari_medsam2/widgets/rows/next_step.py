@@ -96,7 +96,8 @@ def next_step(now: Situation) -> str:
     if now.hidden:
         return now.hidden
     if now.tool is None:
-        return "Press P to go on clicking: another layer, or another tool, has the mouse."
+        # Not the key: napari's own layers have another use for it, such as painting on them.
+        return "Press the button Prompt to go on clicking: another layer, or another tool, has the mouse."
     return _prompting(now)
 
 
