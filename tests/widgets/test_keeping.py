@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import nibabel as untyped
 import numpy as np
 import pytest
+import tifffile
 from tests.dummy import DummyBackend
 from tests.widgets.docking import Patch, begin, fast_model, hear, open_dock
 from tests.widgets.driving import wait_until
@@ -35,12 +36,15 @@ class SlowDisk:
         self.ready = threading.Event()
         self.main = threading.get_ident()
         self.read_by_main: list[Any] = []
+        self.broken: int | None = None
 
     def __getitem__(self, key: Any) -> np.ndarray:
         if threading.get_ident() == self.main:
             self.read_by_main.append(key)
         else:
             assert self.ready.wait(60)
+            if self.broken is not None and self.broken in np.atleast_1d(np.arange(9)[key[0]]):
+                raise OSError(5, "Input/output error")
         return np.asarray(self.pixels[key])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -111,6 +115,30 @@ def test_finishing_waits_for_the_image_and_the_window_does_not(
     assert last is not None
     assert holds_the_mask(last.folder)
     assert notes == []
+
+
+def test_masks_of_an_image_with_a_slice_that_cannot_be_read_are_exported(
+    dock: MedSam2Dock, disk: SlowDisk, notes: list[str], tmp_path: Path
+) -> None:
+    disk.broken = 7
+    disk.ready.set()
+    annotation = paint(dock)
+    wait_until(lambda: len(notes) == 1)
+    dock.image.start.click()
+    wait_until(lambda: len(notes) == 2)
+    assert "cannot read slice 7" in notes[1].lower()
+    # A session cannot be saved anywhere without the image's hash.
+    assert "Export… for the masks" in notes[1]
+    assert dock.bench.annotation is annotation
+    dock.bench.export(tmp_path / "labels.tif", "tiff")
+    wait_until((tmp_path / "labels.tif").exists)
+    assert (tifffile.imread(tmp_path / "labels.tif")[4] == PATCH.mask).all()
+    disk.broken = None
+    dock.image.start.click()
+    wait_until(lambda: dock.bench.annotation is None)
+    last = last_session()
+    assert last is not None
+    assert holds_the_mask(last.folder)
 
 
 @pytest.mark.parametrize("cancelled", [False, True])

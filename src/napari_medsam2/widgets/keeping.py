@@ -240,7 +240,8 @@ class Keeper:
         def not_done(error: Exception) -> None:
             self._finishing = False
             bench.events.saved.emit()
-            bench.trouble(InputError(f"{error}; choose Save as… before you finish, or the work is lost"))
+            hint = "choose Save as… for another folder, or Export… for the masks, which needs no image"
+            bench.trouble(InputError(f"{error}; it stays open: {hint}, or the work is lost"))
             failed(error)
 
         self._finishing = True
