@@ -312,10 +312,10 @@ def test_pictures_of_different_sizes_are_no_stack(backend: Backend) -> None:
 
 
 class _Slide:
-    """A slide in blocks, drawn where it is read, with a nucleus of 24 pixels and a vessel of 900."""
+    """A slide in blocks, drawn where it is read, with a nucleus of 24 pixels and a vessel of 200."""
 
     shape, dtype, chunks = (12_000, 15_000, 3), np.dtype(np.uint8), (512, 512, 3)
-    nucleus, vessel = (9000, 3000, 12), (2500, 11_000, 450)
+    nucleus, vessel = (9000, 3000, 12), (2500, 11_000, 100)
 
     def __init__(self) -> None:
         self.read = 0

@@ -136,6 +136,7 @@ def test_masks_of_an_image_with_a_slice_that_cannot_be_read_are_exported(
     disk.broken = None
     dock.image.start.click()
     wait_until(lambda: dock.bench.annotation is None)
+    wait_until(dock.save.resume.isVisible)
     last = last_session()
     assert last is not None
     assert holds_the_mask(last.folder)
