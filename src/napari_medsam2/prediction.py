@@ -32,8 +32,8 @@ LARGEST_SEARCHED = 8192
 _LARGER = 0.94
 """What a mask of twice the area is worth to a click of unknown scale, if the model believes in it as much."""
 
-_LEAST = 0.02
-"""What an implausible mask is worth: the less implausible one is no better for it, but the smaller one is."""
+_BELIEVED = 0.8
+"""How much of the most plausible mask's plausibility one must have to be taken for its size."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -213,7 +213,7 @@ def _search(
     The click is tried in regions of doubling size, all in one batch; the mask that the model believes in most, and
     that lies well inside its region, tells the object's size; it is then looked at once more at its own scale. A
     group of objects looks like an object too, and the model may be surer of it than of one alone: so each doubling of
-    the area has to be paid for with a share of the belief (`_LARGER`).
+    the area has to be paid for with a share of the belief (`_best`).
     """
     shape = stack.slice_shape(index)
     spec = backend.views
@@ -237,7 +237,7 @@ def _search(
     if len(views) == 1:
         return views[0], decoded
     results = [place(1, index, shape, v, decoded.take([i]), "prompt", True) for i, v in enumerate(views)]
-    best = int(np.argmax([_appeal(r, v, shape) for r, v in zip(results, views, strict=True)]))
+    best = _best(results, [_plausibility(r, v, shape) for r, v in zip(results, views, strict=True)])
     box = results[best].box
     if box is None:
         return views[best], decoded.take([best])
@@ -247,10 +247,14 @@ def _search(
     return view, again
 
 
-def _appeal(result: ObjectResult, view: View, shape: tuple[int, int]) -> float:
-    """How good an answer a mask is to a click that says nothing of the object's size: plausible, and not too large."""
-    plausible = _plausibility(result, view, shape)
-    return plausible if result.box is None else max(plausible, _LEAST) * _LARGER ** math.log2(result.area)
+def _best(results: list[ObjectResult], plausible: list[float]) -> int:
+    """Choose among the answers to a click: of those that are about as plausible as the best, rather a small one."""
+    least = _BELIEVED * max(plausible)
+    worth = [
+        p * _LARGER ** math.log2(r.area) if r.area and p >= least else -math.inf
+        for r, p in zip(results, plausible, strict=True)
+    ]
+    return int(np.argmax(worth if max(worth) > 0 else plausible))
 
 
 def _plausibility(result: ObjectResult, view: View, shape: tuple[int, int]) -> float:
