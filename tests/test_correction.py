@@ -331,6 +331,21 @@ def test_one_that_was_stopped_is_carried_on_to_its_end(how: str, tmp_path: Path)
     assert list(session.repropagate()), "what was taken back is still to be done"
 
 
+def test_a_propagation_is_unfinished_until_it_is_carried_on_or_corrected() -> None:
+    session = two_ways()
+    for _ in session.repropagate():
+        pass
+    assert not session.unfinished(1)
+    stop_after(session.propagate(), 20)
+    assert session.unfinished(1)
+    for _ in session.repropagate():
+        pass
+    assert not session.unfinished(1)
+    stop_after(session.propagate(), 20)
+    paint_right(session, 21)
+    assert not session.unfinished(1), "a correction has more to say than that"
+
+
 def test_a_correction_reaches_its_end_where_one_within_a_range_was_stopped() -> None:
     """The first slice of the range is its rim, too: that more is to be done there outlives the range's end."""
     session = two_ways()

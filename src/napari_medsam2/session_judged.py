@@ -106,6 +106,14 @@ class JudgedSession(SessionBase):
         """All that an object has on a slice now, for `put_back`: prompts, mask, verdict, wish for the memory bank."""
         return {key: self._document.state.get(key) for key in self._at(label, index)}
 
+    def unfinished(self, label: int) -> bool:
+        """Whether a propagation of an object was stopped before its end, and nothing was corrected since."""
+        pending = {at: whole for at, whole in self._document.state.pending.items() if at[0] == label}
+        said = self._document.state.prompts
+        # A prompt where one was stopped leaves that said: see `State.entries`.
+        corrected = (said[at].corrects if at in said else whole for at, whole in pending.items())
+        return False in pending.values() and not any(corrected)
+
     @property
     def revision(self) -> int:
         """A number that is another one after every change: to find out whether there was any."""

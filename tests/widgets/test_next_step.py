@@ -28,6 +28,11 @@ BEGUN = Situation("cells", True, slices=12, tool="prompt", name="object 1")
         (replace(BEGUN, seeded=True, carried=True, masked=True, left=8, total=9), "A accepts and goes on"),
         (replace(BEGUN, seeded=True, carried=True, masked=True, prompted=True, left=8, total=9), "Press W"),
         (replace(BEGUN, seeded=True, carried=True, prompted=True, pending=True, left=8, total=9), "Shift+G"),
+        (replace(BEGUN, seeded=True, carried=True, pending=True, left=8, total=9), "Corrected."),
+        (
+            replace(BEGUN, seeded=True, carried=True, pending=True, unfinished=True, left=8, total=9),
+            "Stopped before the end",
+        ),
         (replace(BEGUN, tool="paint", carried=True, pending=True), "Shift+G"),
         (replace(BEGUN, carried=True, orphaned=True, left=8, total=9), "Shift+G takes its masks away"),
         (replace(BEGUN, tool="paint", carried=True, prompted=True, left=8), "W: the most doubtful mask"),
@@ -42,7 +47,7 @@ def test_it_says_what_comes_next(now: Situation, said: str) -> None:
 
 
 def test_it_is_never_empty_and_never_longer_than_two_lines() -> None:
-    flags = ("negative", "prompted", "masked", "seeded", "carried", "pending", "orphaned", "collection")
+    flags = ("negative", "prompted", "masked", "seeded", "carried", "pending", "unfinished", "orphaned", "collection")
     for tool in ("prompt", "scribble", "lasso", "paint", "erase", None):
         for values in itertools.product((False, True), repeat=len(flags)):
             for left, total in ((0, 0), (0, 5), (4, 5)):

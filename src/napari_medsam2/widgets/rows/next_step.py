@@ -43,6 +43,8 @@ class Situation:
         Whether something was propagated, or taken over.
     pending : bool
         Whether corrections wait to be carried on.
+    unfinished : bool
+        Whether what is pending is a propagation that was stopped, and no correction.
     orphaned : bool
         Whether its prompts were all taken back, and masks that were carried from them are there.
     left, total : int
@@ -67,6 +69,7 @@ class Situation:
     seeded: bool = False
     carried: bool = False
     pending: bool = False
+    unfinished: bool = False
     orphaned: bool = False
     left: int = 0
     total: int = 0
@@ -109,6 +112,8 @@ def _prompting(now: Situation) -> str:
     if now.pending and now.carried:
         if now.tool in ("paint", "erase"):
             return _TOOLS[now.tool].format(name=name) + " Shift+G carries it on."
+        if now.unfinished:
+            return "Stopped before the end. Look around and correct, or press Shift+G to carry masks on."
         return "Corrected. Correct more, or press Shift+G to carry corrections on."
     if now.negative and now.tool in ("prompt", "scribble"):
         return f"Click what does not belong to {name}. X goes back to what does."

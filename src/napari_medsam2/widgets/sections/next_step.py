@@ -141,6 +141,7 @@ class NextStep(QWidget):
             bool(said),
             carried,
             label in {one for one, _ in session.pending} & {one for one, _ in said},
+            label in session.objects and session.unfinished(label),
             label in session.objects and session.orphaned(label),
             left,
             total,
