@@ -79,10 +79,8 @@ def mr_brain(clone: Path) -> Iterator[Made]:
     labels = np.zeros(found.shape, np.uint16)
     for value, numbers in enumerate(_STRUCTURES, 1):
         labels[np.isin(found, numbers)] = value
-    used = (
-        *(slice(*np.flatnonzero(labels.any((1, 2)))[[0, -1]] + (0, 1)),),
-        *(slice(*np.flatnonzero((image > 0).any(other))[[0, -1]] + (0, 1)) for other in ((0, 2), (0, 1))),
-    )
+    seen = labels.any((1, 2)), (image > 0).any((0, 2)), (image > 0).any((0, 1))
+    used = tuple(slice(*np.flatnonzero(along)[[0, -1]] + (0, 1)) for along in seen)
     yield "mr-brain", image[used][::2], labels[used][::2], "mm"
 
 

@@ -21,6 +21,7 @@ from napari_medsam2.export import (
 )
 from napari_medsam2.export._nifti import check_space
 from napari_medsam2.prompts import parse_entries, read_entries
+from napari_medsam2.reading.nifti import NIFTIS
 from napari_medsam2.reading.readers import distinct_names, find_images, natural_key, open_collection
 from napari_medsam2.stack import ImageStack
 
@@ -255,7 +256,7 @@ def _check_outputs(job: Job, stack: ImageStack, kind: str, entries: Sequence[Map
 
 
 def _nifti(output: Path) -> bool:
-    return output.name.lower().endswith((".nii", ".nii.gz"))
+    return output.name.lower().endswith(NIFTIS)
 
 
 def _inputs(job: Job, entries: Sequence[Mapping[str, Any]]) -> set[Path]:

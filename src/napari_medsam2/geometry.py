@@ -137,8 +137,7 @@ class View:
         )
         tensor = F.pad(torch.from_numpy(np.ascontiguousarray(piece, dtype=np.float32)), over)
         shrinks = self.height > self.side or self.width > self.side
-        size = (self.side, self.side)
-        return F.interpolate(tensor[None], size=size, mode="bilinear", align_corners=False, antialias=shrinks)[0]
+        return _resized(tensor, (self.side, self.side), shrinks)
 
     def cut_parts(self, read: Callable[[slice, slice], np.ndarray], shape: tuple[int, int]) -> Tensor:
         """Cut and resize an image that is read in parts; the same as `cut`, but for rounding.
@@ -168,8 +167,7 @@ class View:
         ]
         whole = F.pad(torch.cat(bands, 1), (0, 0, max(-self.top, 0), max(self.top + self.height - last, 0)))
         shrinks = self.height > self.side or self.width > self.side
-        size = (self.side, self.side)
-        return F.interpolate(whole[None], size=size, mode="bilinear", align_corners=False, antialias=shrinks)[0]
+        return _resized(whole, (self.side, self.side), shrinks)
 
     def _narrow(self, piece: np.ndarray, shape: tuple[int, int]) -> Tensor:
         """Resize the columns of all rows of a window."""
@@ -178,8 +176,7 @@ class View:
 
         over = max(-self.left, 0), max(self.left + self.width - shape[1], 0)
         padded = F.pad(torch.from_numpy(np.ascontiguousarray(piece, dtype=np.float32)), (*over, 0, 0))
-        size, shrinks = (self.height, self.side), self.width > self.side
-        return F.interpolate(padded[None], size=size, mode="bilinear", align_corners=False, antialias=shrinks)[0]
+        return _resized(padded, (self.height, self.side), self.width > self.side)
 
     def cut_mask(self, mask: np.ndarray) -> Tensor:
         """A mask ``(H, W)`` in [0, 1] (bool or float) as the view sees it: ``(S, S)`` float32 in [0, 1]."""
@@ -239,6 +236,13 @@ def tight_box(mask: np.ndarray) -> Box:
     if box is None:
         raise InputError("an empty mask has no box; give one with at least one pixel")
     return box
+
+
+def _resized(tensor: Tensor, size: tuple[int, int], shrinks: bool) -> Tensor:
+    """Resize ``(C, H, W)``, averaged where it shrinks."""
+    import torch.nn.functional as F
+
+    return F.interpolate(tensor[None], size=size, mode="bilinear", align_corners=False, antialias=shrinks)[0]
 
 
 def whole_slice(shape: tuple[int, int], spec: ViewSpec) -> View:

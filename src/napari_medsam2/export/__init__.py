@@ -20,6 +20,7 @@ from napari_medsam2.export._pictures import picture_names, write_picture, write_
 from napari_medsam2.export._roi import write_rois
 from napari_medsam2.export._source import LabelSource, ObjectEntry
 from napari_medsam2.export._tiff import write_labels, write_ome_tiff, write_tiff
+from napari_medsam2.reading.nifti import NIFTIS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -124,7 +125,7 @@ def format_of(path: str | Path) -> str:
 _BY_NAME = {
     **dict.fromkeys((".ome.tif", ".ome.tiff"), "ome-tiff"),
     **dict.fromkeys((".tif", ".tiff"), "tiff"),
-    **dict.fromkeys((".nii", ".nii.gz"), "nifti"),
+    **dict.fromkeys(NIFTIS, "nifti"),
     ".zarr": "ome-zarr",
     ".json": "coco",
     ".zip": "roi",

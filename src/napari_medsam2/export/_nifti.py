@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from napari_medsam2.export._source import LabelSource
     from napari_medsam2.stack import ImageStack
 
-__all__ = ["check_space", "write_nifti"]
+__all__ = ["LABEL_INTENT", "check_space", "write_nifti"]
 
-_LABEL_INTENT = 1002
+LABEL_INTENT = 1002
+"""By this code a NIfTI header says that its voxels are labels."""
 _NIFTI1_LONGEST = 32767
 # NIfTI knows metres, millimetres and micrometres.
 _UNITS: dict[str, tuple[str, float]] = {
@@ -113,7 +114,7 @@ def _header(stack: ImageStack, shape: tuple[int, ...], dtype: np.dtype[Any]) -> 
     header = kind()
     header.set_data_dtype(dtype)
     header.set_data_shape(shape)
-    header.set_intent(_LABEL_INTENT, (), "labels", allow_unknown=True)
+    header.set_intent(LABEL_INTENT, (), "labels", allow_unknown=True)
     header["descrip"] = KEY.encode()
     found = _source_header(stack)
     if found is not None:

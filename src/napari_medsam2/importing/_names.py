@@ -11,6 +11,7 @@ from napari_medsam2.errors import InputError
 from napari_medsam2.export._pictures import TABLE_FILE
 from napari_medsam2.export._source import KEY, ObjectEntry, parse_color, parse_table
 from napari_medsam2.export._tiff import COLOR_NAMESPACE, NAME_NAMESPACE
+from napari_medsam2.reading.nifti import NIFTIS
 from napari_medsam2.reading.pictures import pillow_image
 from napari_medsam2.reading.readers import reason
 
@@ -34,7 +35,7 @@ def known_objects(path: Path) -> dict[int, ObjectEntry]:
             return _of_folder(path)
         if name.endswith((".tif", ".tiff", ".btf", ".tf8")):
             return _of_tiff(path)
-        if name.endswith((".nii", ".nii.gz")):
+        if name.endswith(NIFTIS):
             return _of_nifti(path)
         if name.endswith(".png"):
             return _of_png(path)

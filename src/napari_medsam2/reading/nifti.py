@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["VOLUMES", "open_nifti"]
+__all__ = ["NIFTIS", "VOLUMES", "open_nifti"]
 
-VOLUMES = (".nii", ".nii.gz", ".mgz", ".mgh")
+NIFTIS = (".nii", ".nii.gz")
+"""How the names of NIfTI files end."""
+
+VOLUMES = (*NIFTIS, ".mgz", ".mgh")
 """How the names of volumes that lie in space end."""
 
 # NIfTI's array is indexed (x, y, z, t, u) with x running fastest; u counts the channels of a vector.

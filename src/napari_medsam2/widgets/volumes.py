@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["get_reader", "read_volume"]
 
-_LABEL_INTENT = 1002
 _PLACE = ("name", "scale", "units", "axis_labels")
 
 
@@ -68,9 +67,11 @@ def read_volume(path: Path) -> LayerData:
 def _says_labels(path: Path) -> bool:
     import nibabel
 
+    from napari_medsam2.export._nifti import LABEL_INTENT
+
     # Its own type says nothing of the members that all images of volumes have.
     header: Any = nibabel.load(path).header
-    return isinstance(header, nibabel.Nifti1Header) and int(header["intent_code"]) == _LABEL_INTENT
+    return isinstance(header, nibabel.Nifti1Header) and int(header["intent_code"]) == LABEL_INTENT
 
 
 def _labels(path: Path, data: np.ndarray, image: dict[str, Any], objects: Mapping[int, ObjectEntry]) -> LayerData:
