@@ -201,3 +201,28 @@ def test_development_images_use_their_range(shared_data: Any) -> None:
     # Minimum and maximum leave 0.33 in the median; 99.5 saturates 12 % of the nuclei.
     assert np.median(contrast) > 0.4
     assert np.mean(saturated) < 0.08
+
+
+class Damaged:
+    """Slices of which some cannot be read."""
+
+    dtype = np.dtype("uint16")
+
+    def __init__(self, data: NDArray[Any], damaged: set[int]) -> None:
+        self.data, self.damaged, self.shape = data, damaged, data.shape
+
+    def __getitem__(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        if key[0] in self.damaged:
+            raise OSError("a bad sector")
+        return np.asarray(self.data[key])
+
+
+def test_a_damaged_slice_does_not_hide_the_others() -> None:
+    data = RNG.integers(0, 1000, (6, 32, 32)).astype("uint16")
+    stack = ImageStack(Damaged(data, {0, 3}), axes="ZYX")
+    assert stack.window == ImageStack(data[[1, 2, 4, 5]], axes="ZYX").window
+    assert stack.pixels(1).max() == 1
+    with pytest.raises(InputError, match=r"cannot read slice 3 .*a bad sector"):
+        stack.pixels(3)
+    with pytest.raises(InputError, match="cannot read slice 0"):
+        _ = ImageStack(Damaged(data, set(range(6))), axes="ZYX").window

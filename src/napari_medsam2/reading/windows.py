@@ -95,7 +95,7 @@ class Windows:
         Raises
         ------
         InputError
-            If there is no finite pixel to go by.
+            If there is no finite pixel to go by, or none of the slices that are looked at can be read.
         """
         known = self.known(index)
         if known is not None:
@@ -145,9 +145,16 @@ class Windows:
         return [int(number) for number in numbers[picks]]
 
     def _find(self, index: int, members: list[int], image: NDArray[Any] | None) -> tuple[Window, ...]:
+        errors: list[InputError] = []
+
         def contents() -> Iterator[NDArray[Any]]:
             for number in members:
-                content = image if image is not None and number == index else self._read(number)
+                try:
+                    content = image if image is not None and number == index else self._read(number)
+                except InputError as error:
+                    # One damaged slice does not change how the others look; who asks for it itself is told.
+                    errors.append(error)
+                    continue
                 yield content[..., None] if content.ndim == 2 else content
 
         shown = self.shown(index)
@@ -155,6 +162,8 @@ class Windows:
         for content in contents():
             for c, found_there in samples.items():
                 found_there.append(sample(content[..., c], MAX_PIXELS // len(members)))
+        if len(errors) == len(members):
+            raise errors[0]
         found: list[Window] = []
         # Colours share a window, so that hues stay.
         for together in [shown] if self._layout.colour(index) else [(c,) for c in shown]:
