@@ -313,9 +313,7 @@ class ImageReference:
         return ImageStack(items, None if "N" in self.axes else self.axes, **keep)
 
     def _restore(self, stack: ImageStack) -> ImageStack:
-        if self.affine is not None:
-            stack._affine = np.array(self.affine)
-        return stack
+        return stack if self.affine is None else stack.placed(stack.path, np.array(self.affine))
 
 
 def _lead(stack: ImageStack) -> tuple[int, ...]:

@@ -137,16 +137,14 @@ class ImageStack:
         files = find_images(place)
         if files is None:
             return cls._open_one(place, axes, window, channel)
-        stack = cls(
+        return cls(
             open_collection(files),
             axes,
             window=window,
             channel=channel,
             name=place.name if place.is_dir() else place.parent.name or "collection",
             names=distinct_names(files),
-        )
-        stack._path = place
-        return stack
+        ).placed(place)
 
     @classmethod
     def _open_one(
@@ -159,12 +157,14 @@ class ImageStack:
         image = open_image(path)
         if axes is not None:
             image = rename_axes(image, check_letters(axes))
-        stack = cls(
+        return cls(
             image.data, image.axes, window=window, channel=channel, spacing=image.spacing, name=short_name(path)
-        )
-        stack._affine = image.affine
-        stack._path = path
-        return stack
+        ).placed(path, image.affine)
+
+    def placed(self, path: Path | None, affine: NDArray[Any] | None = None) -> ImageStack:
+        """Take it for what is at this path, its voxels for where this affine has them; returns the stack itself."""
+        self._path, self._affine = path, affine
+        return self
 
     def __len__(self) -> int:
         """Return the number of slices."""

@@ -222,7 +222,7 @@ def _confirmed(stack: ImageStack, source: Path, digest: str) -> Generator[float,
     except InputError:
         return
     if same:
-        stack._affine, stack._path = other.affine, other.path
+        stack.placed(other.path, other.affine)
 
 
 def _alike(stack: ImageStack, other: ImageStack) -> bool:

@@ -117,7 +117,7 @@ class LayerLabels:
         # Where a person gave the layer other sizes, these hold.
         alike = all(math.isclose(mine.get(axis, 1.0), its.get(axis, 1.0), rel_tol=1e-4) for axis in "zyx")
         if image.affine is not None and image.shape == self.stack.shape and alike:
-            self.stack._affine, self.stack._path = image.affine, image.path
+            self.stack.placed(image.path, image.affine)
 
     @property
     def results(self) -> _NoResults:
