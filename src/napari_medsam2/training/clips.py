@@ -43,6 +43,14 @@ class Clip:
     masks: Tensor
     ordered: bool
     pieces: bool = False
+    far: bool = False
+    """Whether objects are seen from as far as a click is that says nothing of their size; nobody draws boxes there."""
+
+
+_FILLS = ((0.08, 0.7), (0.03, 0.12))
+"""What share of a view's side an object takes, at its own scale and from afar."""
+_LEAST = ((0.06, 0.0015), (0.025, 0.0004))
+"""The least share of the side, and of the area, of an object that is asked for: at its own scale and from afar."""
 
 
 class ClipSource:
@@ -60,6 +68,8 @@ class ClipSource:
         All randomness comes from here.
     pieces : float
         Share of the synthetic single views in which an object is joined with others that look alike.
+    far : float
+        Share of the single views that are seen from farther than an object's own scale.
     """
 
     def __init__(
@@ -69,12 +79,14 @@ class ClipSource:
         side: int,
         rng: np.random.Generator,
         pieces: float = 0.0,
+        far: float = 0.0,
     ) -> None:
         self._groups: dict[str, list[AnnotatedImage]] = {}
         for image in images:
             if len(image.boxes):
                 self._groups.setdefault(image.group, []).append(image)
         self._volumes, self._side, self._rng, self._pieces = list(volumes), side, rng, pieces
+        self._far = far
 
     def single(self, objects: int, real: bool) -> Clip:
         """One view with up to ``objects`` objects."""
@@ -97,28 +109,30 @@ class ClipSource:
         return self._groups[names[self._rng.choice(len(names), p=weights / weights.sum())]]
 
     def _stack(self, slices: int, objects: int, real: bool) -> Clip:
+        far = bool(slices == 1 and self._far and self._rng.random() < self._far)
         for _ in range(50):
-            clip = self._stack_real(slices, objects) if real else self._stack_synthetic(slices, objects)
+            clip = (self._stack_real if real else self._stack_synthetic)(slices, objects, far)
             if clip is not None:
                 return clip
         raise RuntimeError("no object in fifty views: the training images hold too few objects")
 
-    def _stack_real(self, slices: int, objects: int) -> Clip | None:
+    def _stack_real(self, slices: int, objects: int, far: bool) -> Clip | None:
         rng = self._rng
         group = self._group()
         source = group[rng.integers(len(group))]
-        window = _window_around(source.boxes[rng.integers(len(source.boxes)), 1:], source.labels.shape, rng)
+        box = source.boxes[rng.integers(len(source.boxes)), 1:]
+        window = _window_around(box, source.labels.shape, rng, fill=_FILLS[far])
         labels = _crop_labels(source.labels, window, self._side)
         image = _crop(source.image, window, self._side)
         labels, (image, background) = _turn(rng, labels, [image, _crop(source.background, window, self._side)])
-        chosen = _choose(labels, objects, rng)
+        chosen = _choose(labels, objects, rng, _LEAST[far])
         if not chosen:
             return None
         if slices == 1:
             images, stack = image[None], labels[None]
         else:
             images, stack = _sink(image, background, labels, slices, rng)
-        return Clip(jitter_intensity(images, rng), _masks(stack, chosen), ordered=True)
+        return Clip(jitter_intensity(images, rng), _masks(stack, chosen), ordered=True, far=far)
 
     def _collection_real(self, size: int) -> Clip:
         rng = self._rng
@@ -142,7 +156,7 @@ class ClipSource:
 
     # -- synthetic volumes ---------------------------------------------------------------------------------------
 
-    def _stack_synthetic(self, slices: int, objects: int) -> Clip | None:
+    def _stack_synthetic(self, slices: int, objects: int, far: bool) -> Clip | None:
         rng = self._rng
         # Every fourth volume has unrelated slices: fine for single views, not for clips.
         choices = self._volumes if slices == 1 else [p for i, p in enumerate(self._volumes) if i % 4 != 3]
@@ -163,15 +177,16 @@ class ClipSource:
         ]
         if not boxes:
             return None
-        window = _window_around(np.array(boxes[rng.integers(len(boxes))]), labels.shape[1:], rng, smallest=48.0)
+        window = _window_around(np.array(boxes[rng.integers(len(boxes))]), labels.shape[1:], rng, _FILLS[far], 48.0)
         images = torch.stack([_crop(volume.images[i], window, self._side) for i in order])
         stack = np.stack([_crop_labels(plane, window, self._side) for plane in labels])
         stack, (images,) = _turn(rng, stack, [images])
-        pieces = slices == 1 and rng.random() < self._pieces and _join_alike(stack[0], images[0], rng)
-        chosen = _choose(stack[0], objects, rng)
+        pieces = slices == 1 and not far and rng.random() < self._pieces and _join_alike(stack[0], images[0], rng)
+        chosen = _choose(stack[0], objects, rng, _LEAST[far])
         if not chosen:
             return None
-        return Clip(jitter_intensity(images, rng, strength=0.6), _masks(stack, chosen), ordered=True, pieces=pieces)
+        images = jitter_intensity(images, rng, strength=0.6)
+        return Clip(images, _masks(stack, chosen), ordered=True, pieces=pieces, far=far)
 
     def _collection_synthetic(self, size: int) -> Clip:
         rng = self._rng
@@ -197,12 +212,16 @@ class ClipSource:
 
 
 def _window_around(
-    box: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator, smallest: float = 20.0
+    box: np.ndarray,
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    fill: tuple[float, float],
+    smallest: float = 20.0,
 ) -> tuple[float, float, float]:
-    """A square window ``(y, x, side)`` in which the object takes 8 to 70 % of the side, mostly inside the image."""
+    """A square window ``(y, x, side)`` of whose side the object takes a share of ``fill``, mostly inside the image."""
     y0, y1, x0, x1 = (float(v) for v in box)
     size = max(y1 - y0, x1 - x0)
-    side = max(size / float(np.exp(rng.uniform(np.log(0.08), np.log(0.7)))), smallest)
+    side = max(size / float(np.exp(rng.uniform(*np.log(fill)))), smallest)
     side = min(side, max(size * 1.2, max(shape) * rng.uniform(0.9, 1.15)))
     slack = max(side - size, 0) / 2 * 0.85
     shift = rng.uniform(-slack, slack, 2) if rng.random() < 0.7 else rng.uniform(-0.1, 0.1, 2) * slack
@@ -246,15 +265,15 @@ def _turn(rng: np.random.Generator, labels: np.ndarray, images: list[Tensor]) ->
     return np.ascontiguousarray(labels), images
 
 
-def _choose(labels: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
-    """Some of the objects that show in the view at a size that the network can be asked for."""
+def _choose(labels: np.ndarray, count: int, rng: np.random.Generator, least: tuple[float, float]) -> list[int]:
+    """Some of the objects that show in the view at a size that the network can be asked for: see `_LEAST`."""
     side = labels.shape[-1]
     found = ndimage.find_objects(labels)
     good = []
     for i, s in enumerate(found):
         if s is not None:
             size = max(s[0].stop - s[0].start, s[1].stop - s[1].start) / side
-            if 0.06 <= size <= 0.95 and np.count_nonzero(labels[s] == i + 1) >= 0.0015 * side * side:
+            if least[0] <= size <= 0.95 and np.count_nonzero(labels[s] == i + 1) >= least[1] * side * side:
                 good.append(i + 1)
     rng.shuffle(good)
     return good[:count]

@@ -140,20 +140,21 @@ def synthetic_pool(
     side: int,
     seed: int,
     bodies: float = BODIES,
+    colonies: float = 0.0,
     report: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Draw ``count`` synthetic volumes into ``folder``, those that are not there yet; return their files.
 
     A quarter of them have slices so far apart that they are unrelated sections of one specimen. Volume ``i`` depends
-    on ``seed``, ``i`` and ``bodies`` only, which has to be another one's where ``seed`` is. Many are drawn by as many
-    processes as there are processors; ``report`` is told how many of how many are there.
+    on ``seed``, ``i``, ``bodies`` and ``colonies`` only; another ``seed`` goes with other shares. Many are
+    drawn by as many processes as there are processors; ``report`` is told how many of how many are there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"volume-{_DRAWING}-{slices}x{side}-{seed}-{i:05d}.npz" for i in range(count)]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     if not missing:
         return paths
-    work = zip(*((paths[i], seed, i, slices, side, bodies) for i in missing), strict=True)
+    work = zip(*((paths[i], seed, i, slices, side, bodies, colonies) for i in missing), strict=True)
     processes = min(os.cpu_count() or 1, len(missing) // _WORTH_A_PROCESS)
     with ExitStack() as stack:
         each: Callable[..., Iterable[None]] = map
@@ -180,9 +181,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _draw(path: Path, seed: int, number: int, slices: int, side: int, bodies: float) -> None:
+def _draw(path: Path, seed: int, number: int, slices: int, side: int, bodies: float, colonies: float) -> None:
     rng = np.random.default_rng([seed, number])
-    volume = synthesize(rng, slices, side, 0.4 if number % 4 == 3 else None, bodies)
+    volume = synthesize(rng, slices, side, 0.4 if number % 4 == 3 else None, bodies, colonies)
     with atomic_path(path) as temporary:
         np.savez(
             temporary,

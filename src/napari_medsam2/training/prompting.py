@@ -57,15 +57,18 @@ def spoil(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(out)
 
 
-def first_prompt(mask: np.ndarray, rng: np.random.Generator, pieces: bool = False) -> ViewPrompt:
+def first_prompt(mask: np.ndarray, rng: np.random.Generator, pieces: bool = False, far: bool = False) -> ViewPrompt:
     """A box, a click, both, a scribble's points, or an unfinished mask with a corrective click.
 
-    With ``pieces`` a box or an unfinished mask: a click into one of several bodies does not ask for the others.
+    With ``pieces`` a box or an unfinished mask: a click into one of several bodies does not ask for the others. With
+    ``far`` a click: whatever else there is tells how large the object is, and it is not seen from there.
     """
     points, labels = NO_POINTS
     kind = rng.choice(["box", "click", "both", "scribble", "mask"], p=[0.34, 0.30, 0.06, 0.05, 0.25])
     if pieces and kind != "mask":
         kind = "box"
+    if far:
+        kind = "click"
     box = previous = None
     if kind in ("box", "both"):
         y0, x0, y1, x1 = tight_box(mask)

@@ -36,6 +36,7 @@ class Recipe:
     weight_decay: float = 0.02
     average: float = 0.998
     bfloat16: bool = True
+    """Whether to compute in bfloat16 where that is quick: on a GPU, and on processors with AVX-512."""
     frozen: int = 0
     """How many of the encoder's blocks, from its stem on, are left as they are; their backward pass is the dearest."""
     pieces: float = 0.1
@@ -44,6 +45,10 @@ class Recipe:
     """Which drawing of synthetic volumes; another one shows the network bodies that it has not seen yet."""
     bodies: float = BODIES
     """Share of sections through bodies among the synthetic volumes."""
+    colonies: float = 0.0
+    """Share of colonies and filaments among the synthetic volumes."""
+    far: float = 0.0
+    """Share of the prompted views from so far that only a click would be tried there."""
     volumes: int = 1000
     """How many synthetic volumes are drawn."""
     fixed: int = 0

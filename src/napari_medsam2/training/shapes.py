@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["blur", "grid", "smooth_field"]
+__all__ = ["blur", "detected", "grid", "smooth_field"]
 
 
 def smooth_field(rng: np.random.Generator, channels: int, z: np.ndarray, side: int, cells: float) -> Tensor:
@@ -43,3 +43,25 @@ def blur(image: Tensor, sigma: float) -> Tensor:
     image = F.pad(image, (reach,) * 4, mode="replicate")
     image = F.conv2d(image, kernel.view(1, 1, -1, 1).expand(c, 1, -1, 1), groups=c)
     return F.conv2d(image, kernel.view(1, 1, 1, -1).expand(c, 1, 1, -1), groups=c)
+
+
+def detected(image: Tensor, rng: np.random.Generator, defocus: float = 3.0, coarse: float = 5.0) -> Tensor:
+    """What a detector makes of ``(T, C, S, S)``: blur, larger pixels, noise, a window; ``(T, 3, S, S)`` in [0, 1].
+
+    ``defocus`` and ``coarse`` are the widest blur and the largest pixels, in pixels of the image.
+    """
+    if rng.random() < 0.5:  # partial volume and defocus
+        image = blur(image, float(rng.uniform(0.5, defocus)))
+    side = image.shape[-1]
+    size = int(side / rng.uniform(1, coarse)) if rng.random() < 0.6 else side
+    if size < side:  # detector pixels larger than the view's
+        image = F.interpolate(image, size=(size, size), mode="area")
+    image = image + torch.from_numpy(
+        rng.standard_normal(tuple(image.shape), dtype=np.float32) * np.float32(rng.uniform(0, 0.08))
+    )
+    if size < side:
+        image = F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False)
+    low, high = np.quantile(image[:, :, ::4, ::4].numpy(), [rng.uniform(0, 0.02), rng.uniform(0.97, 1.0)])
+    image = ((image - float(low)) / max(float(high - low), 1e-3)).clamp(0, 1)
+    image = image ** float(np.exp(rng.normal(0, 0.35)))
+    return image.expand(-1, 3, -1, -1).contiguous()

@@ -88,6 +88,7 @@ class Grader:
     ) -> None:
         self.recipe, self.images, self.volumes, self.network = recipe, images, volumes, network
         self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.bfloat16 = recipe.bfloat16 and quick_in_bfloat16(network.sharpness.device)
         r = recipe
         parts = [("prompt", n, n / r.singles) for n in divided(r.singles, r.parts)]
         parts += [("stack", n, 0.6 * n / r.stacks) for n in divided(r.stacks, r.parts)]
@@ -100,7 +101,7 @@ class Grader:
         r = self.recipe
         kind, count, _ = self.shares[number]
         rng = np.random.default_rng([r.seed, 1, step, number])
-        source = ClipSource(self.images, self.volumes, r.side_of(step), rng, r.pieces)
+        source = ClipSource(self.images, self.volumes, r.side_of(step), rng, r.pieces, r.far)
         one: Callable[[bool], Clip]
         if kind == "prompt":
             one = partial(source.single, r.objects)
@@ -115,7 +116,16 @@ class Grader:
         kind, _, weight = self.shares[number]
         exercise = {"prompt": prompt_exercise, "stack": stack_exercise, "collection": collection_exercise}[kind]
         work = partial(exercise, self.network, drawn.clips, drawn.rng, self.recipe.fixed)
-        return graded(work, weight, self.parameters, self.recipe.bfloat16)
+        return graded(work, weight, self.parameters, self.bfloat16)
+
+
+def quick_in_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is worth its precision there.
+
+    Without AVX-512 oneDNN has no convolutions in it, and what PyTorch takes instead is some twenty times as slow as
+    float32.
+    """
+    return device.type != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 class Workers:

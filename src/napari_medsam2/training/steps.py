@@ -71,7 +71,7 @@ def prompt_exercise(
     target, present = _targets(masks.to(device)), torch.ones(len(masks), dtype=torch.bool, device=device)
     nothing = torch.zeros(len(masks), dtype=torch.bool, device=device)
     arrays = masks.numpy()
-    prompts = [first_prompt(m, rng, clips[i].pieces) for m, i in zip(arrays, owner.tolist(), strict=True)]
+    prompts = [first_prompt(m, rng, clips[i].pieces, clips[i].far) for m, i in zip(arrays, owner.tolist(), strict=True)]
     prediction = network.decode(features, draw_planes(prompts, side).to(device), None, nothing)
     loss, iou = mask_loss(prediction, target, present)
     clicked = torch.tensor([p.box is None for p in prompts], device=device)

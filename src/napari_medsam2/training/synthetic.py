@@ -16,7 +16,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from napari_medsam2.training.anatomy import draw_anatomy
-from napari_medsam2.training.shapes import blur, grid, smooth_field
+from napari_medsam2.training.colonies import draw_colony
+from napari_medsam2.training.shapes import blur, detected, grid, smooth_field
 
 __all__ = ["BODIES", "SyntheticVolume", "synthesize"]
 
@@ -46,7 +47,12 @@ BODIES = 0.45
 
 
 def synthesize(
-    rng: np.random.Generator, slices: int, side: int, step: float | None = None, bodies: float = BODIES
+    rng: np.random.Generator,
+    slices: int,
+    side: int,
+    step: float | None = None,
+    bodies: float = BODIES,
+    colonies: float = 0.0,
 ) -> SyntheticVolume:
     """Draw one synthetic volume.
 
@@ -63,7 +69,11 @@ def synthesize(
         the same specimen, which is what a collection is.
     bodies : float
         Share of sections through bodies, in [0, 1]; the other kinds keep their proportions.
+    colonies : float
+        Share of all volumes, in [0, 1], that are colonies and filaments; the others keep their proportions.
     """
+    if colonies and rng.random() < colonies:
+        return SyntheticVolume(*draw_colony(rng, slices, side, rng.uniform(0.01, 0.06) if step is None else step))
     kind = rng.choice(_KINDS, p=[bodies, *(1 - bodies) * _REST])
     if kind == "anatomy":
         thickness = float(np.exp(rng.uniform(np.log(0.004), np.log(0.03)))) if step is None else step
@@ -204,20 +214,7 @@ def _paint(rng: np.random.Generator, labels: Tensor, classes: Tensor, soft: Tens
         strength = torch.from_numpy(rng.uniform(0, 0.22, kinds).astype(np.float32) * (rng.random(kinds) < 0.5))
         image = image + smooth_field(rng, 1, z, side, cells)[0].unsqueeze(1) * strength[classes].unsqueeze(1)
     image = image + smooth_field(rng, 1, z, side, rng.uniform(1, 3))[0].unsqueeze(1) * rng.uniform(0, 0.12)
-    if rng.random() < 0.5:  # partial volume and defocus
-        image = blur(image, float(rng.uniform(0.5, 3.0)))
-    size = int(side / rng.uniform(1, 5)) if rng.random() < 0.6 else side
-    if size < side:  # detector pixels larger than the view's
-        image = F.interpolate(image, size=(size, size), mode="area")
-    image = image + torch.from_numpy(
-        rng.standard_normal(tuple(image.shape), dtype=np.float32) * np.float32(rng.uniform(0, 0.08))
-    )
-    if size < side:
-        image = F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False)
-    low, high = np.quantile(image[:, :, ::4, ::4].numpy(), [rng.uniform(0, 0.02), rng.uniform(0.97, 1.0)])
-    image = ((image - float(low)) / max(float(high - low), 1e-3)).clamp(0, 1)
-    image = image ** float(np.exp(rng.normal(0, 0.35)))
-    return image.expand(-1, 3, -1, -1).contiguous()
+    return detected(image, rng)
 
 
 def _stain_membranes(
