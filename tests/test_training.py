@@ -462,6 +462,12 @@ def test_the_command_makes_every_phase_with_its_own_volumes_and_starts_from_the_
         tmp_path / "data", tmp_path / "more", volumes=8, every=1, start=tmp_path / "out" / "compact.safetensors"
     )
     assert len(seen) == 1, "only the last phase"
+    seen.clear()
+    again: dict[str, Any] = {"volumes": 8, "every": 1, "start": tmp_path / "out" / "compact.safetensors", "phase": 1}
+    command.main(tmp_path / "data", tmp_path / "all", **again)
+    assert len(seen) == 2, "the phase that was asked for, and those after it"
+    with pytest.raises(InputError, match=r"--phase says what the weights of --start go on with"):
+        command.main(tmp_path / "data", tmp_path / "none", phase=2)
 
 
 def test_the_command_goes_on_with_the_same_material_only(

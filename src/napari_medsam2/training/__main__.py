@@ -51,8 +51,11 @@ def main(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
-    start: Annotated[Path | None, typer.Option(help="Weights to start the last phase from.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda; the first phase is made on the CPU.")] = "auto",
+    start: Annotated[Path | None, typer.Option(help="Weights to start from, with the last phase.")] = None,
+    phase: Annotated[
+        int | None, typer.Option(min=1, max=len(PHASES), help="Which phase --start's weights go on with, if another.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda, for the phase that is worth a GPU.")] = "auto",
     processes: Annotated[
         int | None, typer.Option(help="Processes that share a GPU; as many as there are processors, but one.")
     ] = None,
@@ -60,10 +63,12 @@ def main(
     """Train the embedded model, in as many phases as its recipe has; run it again to go on after an interruption."""
     where = _device(device)
     output.mkdir(parents=True, exist_ok=True)
+    if phase is not None and start is None:
+        raise InputError("--phase says what the weights of --start go on with; give them too")
     weights = None if start is None else _weights(start)
     images = load_images(data)
     last = len(PHASES)
-    first = 1 if start is None else last
+    first = 1 if start is None else phase or last
     recipes = {number: _chosen(PHASES[number - 1], seed, volumes) for number in range(first, last + 1)}
     if steps is not None:
         recipes[last] = replace(recipes[last], steps=steps, last=None)
