@@ -61,10 +61,10 @@ def main(
     ] = None,
 ) -> None:
     """Train the embedded model, in as many phases as its recipe has; run it again to go on after an interruption."""
-    where = _device(device)
-    output.mkdir(parents=True, exist_ok=True)
     if phase is not None and start is None:
         raise InputError("--phase says what the weights of --start go on with; give them too")
+    where = _device(device)
+    output.mkdir(parents=True, exist_ok=True)
     weights = None if start is None else _weights(start)
     images = load_images(data)
     last = len(PHASES)

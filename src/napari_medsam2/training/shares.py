@@ -122,8 +122,8 @@ class Grader:
 def quick_in_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is worth its precision there.
 
-    Without AVX-512 oneDNN has no convolutions in it, and what PyTorch takes instead is some twenty times as slow as
-    float32.
+    Without AVX-512 oneDNN has no convolutions in it, and a step with what PyTorch takes instead is ten times as slow as
+    in float32.
     """
     return device.type != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
