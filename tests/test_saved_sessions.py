@@ -237,6 +237,36 @@ def test_a_changed_image_is_named(tmp_path: Path) -> None:
         AnnotationSession.open(tmp_path / "data" / "s", backend=DummyBackend(), changed=True)
 
 
+def test_a_damaged_slice_does_not_keep_a_session_from_being_saved_or_opened(tmp_path: Path) -> None:
+    whole, damaged = tmp_path / "whole.tif", tmp_path / "image.tif"
+    tifffile.imwrite(whole, squares(), photometric="minisblack", compression="zlib", metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(whole) as file:
+        page = file.pages[7]
+        place, size = page.dataoffsets[0], page.databytecounts[0]
+    data = bytearray(whole.read_bytes())
+    data[place : place + size] = bytes(size)
+    damaged.write_bytes(data)
+    stack = ImageStack.open(damaged)
+    with pytest.raises(InputError, match="cannot read slice 7"):
+        stack.raw(7)
+    with AnnotationSession.create(tmp_path / "s", stack, backend=DummyBackend()) as session:
+        session.add_box(session.add_object(), 2, BOX)
+        drawn = session.slice_labels(2)
+    assert drawn.any()
+    with AnnotationSession.open(tmp_path / "s", backend=DummyBackend()) as again:
+        assert np.array_equal(again.slice_labels(2), drawn)
+    # Mended or damaged: both are changes, that can be accepted.
+    shutil.copy(whole, damaged)
+    with pytest.raises(InputError, match=r"have changed since the session was saved; give"):
+        AnnotationSession.open(tmp_path / "s", backend=DummyBackend())
+    AnnotationSession.open(tmp_path / "s", backend=DummyBackend(), changed=True).close()
+    damaged.write_bytes(data)
+    with pytest.raises(InputError, match=r"have changed since the session was saved, 1 slice cannot be read; give"):
+        AnnotationSession.open(tmp_path / "s", backend=DummyBackend())
+    with AnnotationSession.open(tmp_path / "s", backend=DummyBackend(), changed=True) as again:
+        assert np.array_equal(again.slice_labels(2), drawn)
+
+
 def test_an_array_must_be_given_again(saved: tuple[Path, str]) -> None:
     with pytest.raises(InputError, match=r"array in memory, of 10 slices of .24, 24. uint8; give it again$"):
         AnnotationSession.open(saved[0], backend=DummyBackend())

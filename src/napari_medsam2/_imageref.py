@@ -17,6 +17,7 @@ from napari_medsam2.reading.checks import check_spacing
 from napari_medsam2.reading.hashing import run_through
 from napari_medsam2.reading.readers import find_images
 from napari_medsam2.stack import ImageStack
+from napari_medsam2.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -64,7 +65,7 @@ class ImageReference:
     sizes : tuple of (int, int)
         ``(H, W)`` of every slice, or once where all have the same.
     sha256 : str
-        `ImageStack.fingerprint`.
+        `ImageStack.fingerprint`, in which a slice that cannot be read counts as such.
     name : str
         What the image is called.
     names : tuple of str, optional
@@ -234,11 +235,13 @@ class ImageReference:
         nbytes = sum(h * w for h, w in self.sizes) * (len(self) if len(self.sizes) == 1 else 1) * stack.dtype.itemsize
         if nbytes > _TRUSTED and self.stat is not None and found.stat == self.stat:
             return found
-        digest = stack.fingerprint()
+        unread: list[int] = []
+        digest = run_through(stack.fingerprint_steps(unread))
         if digest != self.sha256 and not changed:
+            damaged = f", {counted(len(unread), 'slice')} cannot be read" if unread else ""
             raise ChangedImageError(
-                f"the pixels of the image {name} have changed since the session was saved; give the right one, or "
-                f"accept the change"
+                f"the pixels of the image {name} have changed since the session was saved{damaged}; give the right "
+                f"one, or accept the change"
             )
         return replace(found, sha256=digest)
 

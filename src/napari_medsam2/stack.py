@@ -371,13 +371,13 @@ class ImageStack:
     def fingerprint(self) -> str:
         """Return a SHA-256 of shape, type and every pixel, in hexadecimal; slices are read one after the other.
 
-        The same pixels in another file format have the same fingerprint.
+        The same pixels in another file format have the same fingerprint. Slices that cannot be read count as such.
         """
         return run_through(self.fingerprint_steps())
 
-    def fingerprint_steps(self) -> Generator[int, None, str]:
-        """Compute the `fingerprint` a slice at a time; yields how many have been read and returns it."""
-        return fingerprint_steps(self._layout.lead, self.dtype, len(self), self.raw)
+    def fingerprint_steps(self, unread: list[int] | None = None) -> Generator[int, None, str]:
+        """Compute the `fingerprint` a slice at a time, see `reading.hashing.fingerprint_steps`."""
+        return fingerprint_steps(self._layout.lead, self.dtype, len(self), self.raw, unread)
 
     def _check_index(self, index: int) -> int:
         return check_index(index, self._length, self.name)

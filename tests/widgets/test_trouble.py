@@ -17,7 +17,7 @@ from tests.widgets.docking import Patch, at_home, begin, fast_model, hear, open_
 from tests.widgets.driving import click, drag, key, wait_until
 from tests.widgets.monkey import SlowDummy
 
-from napari_medsam2 import AnnotationSession
+from napari_medsam2 import AnnotationSession, ImageStack
 from napari_medsam2.widgets.kept import last_session, recent_sessions
 
 if TYPE_CHECKING:
@@ -242,17 +242,16 @@ def test_a_viewer_closed_during_a_propagation_keeps_what_is_done(desks: Desks, n
 def test_a_viewer_closed_while_the_image_is_still_being_read_keeps_the_work(
     desks: Desks, notes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_medsam2.stack import ImageStack
 
     whole, wait = ImageStack.fingerprint_steps, threading.Event()
 
-    def slow(self: ImageStack) -> Any:
+    def slow(self: ImageStack, unread: list[int] | None = None) -> Any:
         for _ in range(2000):
             if wait.is_set():
                 break
             time.sleep(0.005)
             yield 0
-        return (yield from whole(self))
+        return (yield from whole(self, unread))
 
     monkeypatch.setattr(ImageStack, "fingerprint_steps", slow)
     dock = desks.open()
@@ -266,6 +265,34 @@ def test_a_viewer_closed_while_the_image_is_still_being_read_keeps_the_work(
         assert set(session.prompts) == {(1, 4)}
         assert session.slice_labels(4).any()
     assert notes == []
+
+
+def test_with_a_damaged_slice_the_work_on_the_others_is_kept(desks: Desks, notes: list[str]) -> None:
+    """A stack that is read when it is shown, as of a folder whose seventh file is damaged."""
+    dask: Any = pytest.importorskip("dask")
+    da: Any = pytest.importorskip("dask.array")
+    viewer, pixels = desks.viewer(), image()
+
+    def read(number: int) -> Any:
+        if number == 7:
+            raise OSError("a bad sector")
+        return pixels[number]
+
+    planes = [da.from_delayed(dask.delayed(read)(n), pixels.shape[1:], pixels.dtype) for n in range(len(pixels))]
+    lazy = da.stack(planes)
+    viewer.add_image(lazy, name="cells", contrast_limits=(0, 255))
+    viewer.dims.set_point(0, 4)
+    annotation = prompt(desks.dock(viewer))
+    folder = kept(annotation)
+    wait_until(lambda: bool(notes))
+    assert notes == [
+        "1 slice of cells cannot be read, slice 7 first; the session is kept, but knows the image by the other slices, "
+        "and the image is not copied into it"
+    ]
+    close(viewer)
+    stack = ImageStack(lazy, "ZYX", window=(0, 255), name="cells")
+    with AnnotationSession.open(folder, backend=DummyBackend(side=24), stack=stack) as session:
+        assert session.slice_labels(4).any()
 
 
 def test_a_viewer_closed_during_a_download_does_not_wait_for_it(

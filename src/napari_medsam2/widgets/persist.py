@@ -30,6 +30,7 @@ from napari_medsam2.widgets.kept import (
     sessions_folder,
 )
 from napari_medsam2.widgets.views_file import read_view, write_view
+from napari_medsam2.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -102,6 +103,7 @@ def preparing(
         Where the session will be; a `new_folder` by default.
     embed : bool, optional
         Whether the image is copied into the folder. By default it is if it is in memory only and not over 512 MiB.
+        An image of which some slices cannot be read is not: nothing can stand for them in a copy.
 
     Yields
     ------
@@ -121,13 +123,21 @@ def preparing(
     if folder is not None:
         folder = folder.expanduser()
         check_empty(folder)
-    digest = yield from _portion(stack.fingerprint_steps(), len(stack), 0.0, 0.4)
+    unread: list[int] = []
+    digest = yield from _portion(stack.fingerprint_steps(unread), len(stack), 0.0, 0.4)
     if stack.path is None and source is not None:
         yield from _confirmed(stack, source, digest)
     place = stack.path
     folder = new_folder(stack.name) if folder is None else folder
     reference = ImageReference.of(stack, folder, digest)
     notice = ""
+    if unread:
+        copied = "" if place is not None and not embed else ", and the image is not copied into it"
+        notice = (
+            f"{counted(len(unread), 'slice')} of {stack.name} cannot be read, slice {unread[0]} first; the session "
+            f"is kept, but knows the image by the other slices{copied}"
+        )
+        embed = False
     if embed is None:
         small = _nbytes(stack) <= _COPIED
         embed = place is None and small
