@@ -108,14 +108,26 @@ def bacteria(clone: Path) -> Iterator[Made]:
         yield f"bacteria-{name}", pixels[None], tifffile.imread(path)[None], ""
 
 
+def shows_anything(image: np.ndarray) -> bool:
+    """Whether neighbouring pixels have anything in common.
+
+    Their correlation is 0.57 and 0.53 in two stacks of nuclei, and 0.001 in a third, in which nuclei are 2 of 255
+    brighter than what is around them, with a standard deviation of 73: what a click gives there says nothing.
+    """
+    pairs = image[..., 1:].ravel(), image[..., :-1].ravel()
+    return bool(np.corrcoef(*pairs)[0, 1] > 0.1)
+
+
 def plants(clone: Path) -> Iterator[Made]:
-    """Three noisy stacks of nuclei and one of cells; masks as the repository gives them."""
+    """Two noisy stacks of nuclei and one of cells; masks as the repository gives them. A third is noise only."""
     import h5py
 
     folder = clone / "tests" / "resources"
     for path in (*sorted((folder / "data").glob("*/*_mini.h5")), folder / "sample_ovule.h5"):
         with h5py.File(path) as file:
             image, labels = file["raw"][:], file["label"][:]
+        if not shows_anything(image):
+            continue
         if path.stem.endswith("_mini"):
             # What surrounds the nuclei has a number as well: the one of most voxels.
             values, counts = np.unique(labels, return_counts=True)

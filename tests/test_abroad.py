@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import nibabel
 import numpy as np
 import tifffile
-from benchmarks.abroad import axial, bacteria, write
+from benchmarks.abroad import axial, bacteria, shows_anything, write
 from PIL import Image
 
 from napari_medsam2.evaluation import load_case
@@ -22,6 +22,15 @@ def test_volumes_are_turned_as_scans_are_looked_at(tmp_path: Path) -> None:
         turned = voxels[tuple(slice(None, None, step) for step in flip)]
         nib.save(nib.Nifti1Image(turned, np.diag((*flip, 1.0))), tmp_path / "volume.nii.gz")
         assert np.argwhere(axial(tmp_path / "volume.nii.gz")).tolist() == [[0, 4, 3]]
+
+
+def test_a_stack_of_noise_is_no_case() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (10, 60, 60), np.uint8)
+    y, x = np.ogrid[:60, :60]
+    disc = 60 * ((y - 30) ** 2 + (x - 30) ** 2 < 15**2)
+    assert not shows_anything(noise)
+    assert shows_anything((noise // 2 + disc).astype(np.uint8))
 
 
 def test_cases_are_written_as_they_are_evaluated(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 import torch
 from benchmarks.leaks import SAME, closest
+from safetensors.torch import load_file
 from scipy import ndimage
 
 import napari_medsam2.training.__main__ as command
@@ -434,6 +435,34 @@ def test_a_later_phase_begins_with_the_earlier_one_s_weights(material: tuple[lis
     second = Trainer(replace(_TINY, seed=5), *material, weights=first.average)
     for name, value in second.network.state_dict().items():
         torch.testing.assert_close(value.float(), first.average[name])
+
+
+def test_a_phase_can_give_a_blend_of_its_weights_and_those_it_began_with(
+    material: tuple[list[AnnotatedImage], list[Path]], tmp_path: Path
+) -> None:
+    first = Trainer(_TINY, *material).result()
+    whole = Trainer(replace(_TINY, seed=5), *material, weights=first)
+    half = Trainer(replace(_TINY, seed=5, blend=0.25), *material, weights=first)
+    for trainer in (whole, half):
+        trainer.advance()
+        trainer.close()
+    half.save(tmp_path / "half.pt")
+    again = Trainer(replace(_TINY, seed=5, blend=0.25), *material, weights=first)
+    again.load(tmp_path / "half.pt")
+    moved = 0.0
+    for name, after in whole.result().items():
+        expected = 0.75 * first[name].double() + 0.25 * after.double()
+        torch.testing.assert_close(half.average[name], after, rtol=0, atol=0, msg="the steps are the same")
+        torch.testing.assert_close(half.result()[name].double(), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(again.result()[name], half.result()[name], rtol=0, atol=0)
+        moved = max(moved, float((after - first[name]).abs().max()))
+    assert moved > 3e-4
+    export_weights(half, tmp_path / "half.safetensors")
+    written = load_file(tmp_path / "half.safetensors")
+    assert all(torch.equal(written[name], half.result()[name].half()) for name in written)
+    # And another blend of the same steps is no other training.
+    other = Trainer(replace(_TINY, seed=5), *material, weights=first)
+    other.load(tmp_path / "half.pt")
 
 
 def test_the_command_makes_every_phase_with_its_own_volumes_and_starts_from_the_last(

@@ -102,7 +102,7 @@ def main(
         trainer = Trainer(recipe, images, files, imagenet, weights, materials[number], here, count)
         with closing(trainer):
             trained |= _train(trainer, output, checkpoints[number], every, number)
-        weights = {k: v.cpu() for k, v in trainer.average.items()}
+        weights = trainer.result()
     if not trained:
         _say(f"already finished: {output} holds every step; give another output folder to train anew")
 

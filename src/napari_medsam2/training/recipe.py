@@ -54,6 +54,9 @@ class Recipe:
     fixed: int = 0
     """How many objects a clip counts for in a share: with as many in every step, a GPU need not look for kernels that
     suit their number. 0: as many as there are."""
+    blend: float = 1.0
+    """The averaged weights' share in what a phase gives; the rest are the weights that it began with. What is learned
+    of new images costs less of what was known where the two are mixed (Wortsman et al. 2022, arXiv 2109.01903)."""
     parts: int = 2
     """Into how many shares a step's prompted views are divided, and its stacks; the collections into half as many."""
 
@@ -80,5 +83,9 @@ PHASES = (
         seed=3, steps=3650, last=3300, side=256, final_share=0.5, singles=36, stacks=12, collections=4, objects=4,
         fixed=3, parts=3, learning_rate=8e-4, warmup=50, pieces=0.15, pool=3, bodies=0.6, volumes=2000,
     ),
+    Recipe(
+        seed=4, steps=800, side=256, final_share=0.6, singles=12, stacks=1, collections=1, real=0.4, frozen=7,
+        learning_rate=3e-4, warmup=50, pool=4, bodies=0.6, colonies=0.4, far=0.25, volumes=600, blend=0.5,
+    ),
 )  # fmt: skip
-"""The recipes, one after the other; each goes on from the averaged weights of the one before."""
+"""The recipes, one after the other; each goes on from the weights that the one before gives."""

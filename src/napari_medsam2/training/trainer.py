@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from napari_medsam2._files import atomic_path, write_bytes
 from napari_medsam2.backend._compact_network import CompactNetwork
@@ -76,6 +76,7 @@ class Trainer:
         self._images, self._volumes, self._processes = images, volumes, processes
         self._grading: Grading | None = None
         self.average = {k: v.detach().clone().float() for k, v in self.network.state_dict().items()}
+        self._start = {k: v.clone().cpu() for k, v in self.average.items()} if recipe.blend < 1 else {}
         encoder = [p for n, p in self.network.named_parameters() if n.startswith("encoder.")]
         rest = [p for n, p in self.network.named_parameters() if not n.startswith("encoder.")]
         self.optimizer = torch.optim.AdamW(
@@ -111,6 +112,13 @@ class Trainer:
                 self.average[name].lerp_(value.float(), 1 - decay)
         self.seconds += time.monotonic() - started
         return loss, {name: float(np.mean(v)) for name, v in ious.items() if v}
+
+    def result(self) -> dict[str, Tensor]:
+        """Return what the phase gives, on the CPU: the averaged weights, or a blend of them with the first ones."""
+        after = {k: v.cpu() for k, v in self.average.items()}
+        if not self._start:
+            return after
+        return {k: torch.lerp(self._start[k], v, self.recipe.blend) for k, v in after.items()}
 
     def close(self) -> None:
         """End the threads or processes that compute."""
@@ -150,7 +158,8 @@ class Trainer:
         state = _read(path)
         _check(path, state, self._material)
         # Checkpoints of earlier versions say nothing of settings that came later, and are of what these are by default.
-        recipe = {**asdict(Recipe()), **state["recipe"]}
+        # What is made of the averaged weights in the end changes no step.
+        recipe = {**asdict(Recipe()), **state["recipe"], "blend": self.recipe.blend}
         if recipe != asdict(self.recipe) and not self._same_so_far(recipe, state["step"]):
             raise InputError(f"{path} was trained with another recipe; give another output folder or delete it")
         self.network.load_state_dict(state["network"])
@@ -203,12 +212,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def export_weights(trainer: Trainer, path: Path) -> None:
-    """Write the averaged weights as fp16 safetensors, with what they are in the header."""
+    """Write what training gives as fp16 safetensors, with what they are in the header."""
     from safetensors.torch import save
 
-    tensors = {
-        k: v.half().cpu().contiguous() for k, v in trainer.average.items() if not k.endswith("num_batches_tracked")
-    }
+    tensors = {k: v.half().contiguous() for k, v in trainer.result().items() if not k.endswith("num_batches_tracked")}
     header = {
         "format": "napari-medsam2-compact",
         "version": "1",

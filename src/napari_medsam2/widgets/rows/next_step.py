@@ -92,7 +92,7 @@ def next_step(now: Situation) -> str:
     if not now.begun:
         if not now.image:
             return "Open an image: drop it here, or File ▸ Open Sample ▸ Medical SAM 2."
-        return "Press Annotate to begin with this image. Axes and channels were guessed: check them."
+        return "Are its axes and channels right? Then press Annotate to begin with this image."
     if now.running:
         what = "image" if now.collection else "slice"
         return f"Masks are carried on. Look around, or prompt another {what}, meanwhile; Esc stops."
