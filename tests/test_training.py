@@ -14,6 +14,7 @@ from scipy import ndimage
 
 import napari_medsam2.training.__main__ as command
 from napari_medsam2 import InputError, load_backend
+from napari_medsam2.backend._compact_network import CompactNetwork
 from napari_medsam2.training import pool
 from napari_medsam2.training.anatomy import draw_anatomy
 from napari_medsam2.training.augment import jitter_intensity
@@ -22,6 +23,7 @@ from napari_medsam2.training.losses import soft_iou
 from napari_medsam2.training.pool import AnnotatedImage, load_images, read_volume, synthetic_pool
 from napari_medsam2.training.prompting import corrective_click, first_prompt, interior_point, spoil
 from napari_medsam2.training.recipe import Recipe
+from napari_medsam2.training.steps import collection_exercise
 from napari_medsam2.training.synthetic import synthesize
 from napari_medsam2.training.trainer import Trainer, export_weights
 
@@ -171,6 +173,40 @@ def test_a_sunk_stack_shows_objects_shrinking_and_vanishing(source: ClipSource) 
     assert vanished > 5
     # An object that the truth says has gone has gone from the picture as well.
     assert np.median(contrast_gone) > 3 * np.median(contrast_there)
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_some_bodies_are_painted_and_all_of_the_other_images_wanted(
+    material: tuple[list[AnnotatedImage], list[Path]], real: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fewer = 0
+    for seed in range(12):
+        whole = ClipSource(*material, side=96, rng=np.random.default_rng(seed)).collection(3, real)
+        clip = ClipSource(*material, side=96, rng=np.random.default_rng(seed), some=1.0).collection(3, real)
+        assert whole.given is None
+        torch.testing.assert_close(clip.images, whole.images, rtol=0, atol=0)
+        assert torch.equal(clip.masks, whole.masks), "what is wanted does not depend on what is painted"
+        if clip.given is None:
+            continue
+        assert torch.equal(clip.given[0, 1:], clip.masks[0, 1:]), "of the first image only"
+        painted, left = clip.given[0, 0], clip.masks[0, 0] & ~clip.given[0, 0]
+        assert painted.any()
+        assert not (painted & ~clip.masks[0, 0]).any()
+        fewer += bool(left.any())
+    assert fewer >= 4
+
+    remembered: list[torch.Tensor] = []
+    network = CompactNetwork()
+
+    def remember(features: Any, mask: torch.Tensor) -> torch.Tensor:
+        remembered.append(mask)
+        return CompactNetwork.remember(network, features, mask)
+
+    monkeypatch.setattr(network, "remember", remember)
+    assert clip.given is not None
+    collection_exercise(network, [clip], np.random.default_rng(0))
+    expected = torch.nn.functional.avg_pool2d(clip.given[:, 0].float().unsqueeze(1), 4)
+    torch.testing.assert_close(remembered[0], expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("real", [True, False])

@@ -45,6 +45,8 @@ class Clip:
     pieces: bool = False
     far: bool = False
     """Whether objects are seen from as far as a click is that says nothing of their size; nobody draws boxes there."""
+    given: Tensor | None = None
+    """What is painted on a collection's images, ``(K, T, S, S)`` bool, where that is less than all of ``masks``."""
 
 
 _FILLS = ((0.08, 0.7), (0.03, 0.12))
@@ -70,6 +72,8 @@ class ClipSource:
         Share of the synthetic single views in which an object is joined with others that look alike.
     far : float
         Share of the single views that are seen from farther than an object's own scale.
+    some : float
+        Share of the collections on whose first image some of the bodies are painted and not all.
     """
 
     def __init__(
@@ -80,13 +84,14 @@ class ClipSource:
         rng: np.random.Generator,
         pieces: float = 0.0,
         far: float = 0.0,
+        some: float = 0.0,
     ) -> None:
         self._groups: dict[str, list[AnnotatedImage]] = {}
         for image in images:
             if len(image.boxes):
                 self._groups.setdefault(image.group, []).append(image)
         self._volumes, self._side, self._rng, self._pieces = list(volumes), side, rng, pieces
-        self._far = far
+        self._far, self._some = far, some
 
     def single(self, objects: int, real: bool) -> Clip:
         """One view with up to ``objects`` objects."""
@@ -148,11 +153,23 @@ class ClipSource:
                 slack = (max(height, width) - side) / 2
                 y, x = y + rng.uniform(-slack, slack), x + rng.uniform(-slack, slack)
             window = (y - side / 2, x - side / 2, side)
-            mask = _crop_labels((source.labels > 0).astype(np.int32), window, self._side)
-            mask, (image,) = _turn(rng, mask, [_crop(source.image, window, self._side)])
+            bodies = _crop_labels(source.labels, window, self._side)
+            bodies, (image,) = _turn(rng, bodies, [_crop(source.image, window, self._side)])
             images.append(image)
-            masks.append(torch.from_numpy(mask > 0))
-        return Clip(jitter_intensity(torch.stack(images), rng, each=0.5), torch.stack(masks)[None], ordered=False)
+            masks.append(bodies)
+        return self._kind(jitter_intensity(torch.stack(images), rng, each=0.5), masks)
+
+    def _kind(self, images: Tensor, bodies: list[np.ndarray]) -> Clip:
+        """A collection's clip; sometimes what is painted on its first image is some of the bodies, as people do."""
+        masks = torch.from_numpy(np.stack(bodies) > 0)[None]
+        given = None
+        if self._some and self._rng.random() < self._some:
+            numbers = np.unique(bodies[0][bodies[0] > 0])
+            if len(numbers) > 1:
+                count = 1 + int((len(numbers) - 1) * self._rng.random() ** 1.5)
+                given = masks.clone()
+                given[0, 0] = torch.from_numpy(np.isin(bodies[0], self._rng.permutation(numbers)[:count]))
+        return Clip(images, masks, ordered=False, given=given)
 
     # -- synthetic volumes ---------------------------------------------------------------------------------------
 
@@ -202,12 +219,13 @@ class ClipSource:
             images, masks = [], []
             for i in order:
                 window = (0.0, 0.0, float(volume.images.shape[-1]))
-                mask = _crop_labels((volume.classes[i] == value).numpy().astype(np.int32), window, self._side)
-                mask, (image,) = _turn(rng, mask, [_crop(volume.images[i], window, self._side)])
+                # What is of the kind, but of no body, is a body of its own.
+                of_kind = torch.where(volume.classes[i] == value, volume.labels[i].int() + 1, 0).numpy()
+                bodies = _crop_labels(of_kind, window, self._side)
+                bodies, (image,) = _turn(rng, bodies, [_crop(volume.images[i], window, self._side)])
                 images.append(image)
-                masks.append(torch.from_numpy(mask > 0))
-            images_ = jitter_intensity(torch.stack(images), rng, strength=0.6, each=0.3)
-            return Clip(images_, torch.stack(masks)[None], ordered=False)
+                masks.append(bodies)
+            return self._kind(jitter_intensity(torch.stack(images), rng, strength=0.6, each=0.3), masks)
         raise RuntimeError("no class in common in fifty synthetic volumes")
 
 

@@ -49,6 +49,8 @@ class Recipe:
     """Share of colonies and filaments among the synthetic volumes."""
     far: float = 0.0
     """Share of the prompted views from so far that only a click would be tried there."""
+    some: float = 0.0
+    """Share of the collections on whose first image some of the bodies are painted and not all."""
     volumes: int = 1000
     """How many synthetic volumes are drawn."""
     fixed: int = 0
@@ -82,10 +84,6 @@ PHASES = (
     Recipe(
         seed=3, steps=3650, last=3300, side=256, final_share=0.5, singles=36, stacks=12, collections=4, objects=4,
         fixed=3, parts=3, learning_rate=8e-4, warmup=50, pieces=0.15, pool=3, bodies=0.6, volumes=2000,
-    ),
-    Recipe(
-        seed=4, steps=800, side=256, final_share=0.6, singles=12, stacks=1, collections=1, real=0.4, frozen=7,
-        learning_rate=3e-4, warmup=50, pool=4, bodies=0.6, colonies=0.4, far=0.25, volumes=600, blend=0.5,
     ),
 )  # fmt: skip
 """The recipes, one after the other; each goes on from the weights that the one before gives."""

@@ -159,19 +159,24 @@ def stack_exercise(
 def collection_exercise(
     network: CompactNetwork, clips: Sequence[Clip], rng: np.random.Generator, fixed: int = 0
 ) -> Exercise:
-    """From the masks of one or two images to another image of the kind, whose one object is all of a class."""
+    """From the masks of one or two images to another image of the kind, whose one object is all of a class.
+
+    Where not all of the first image's bodies are painted, all of the other image's are wanted all the same: who paints
+    a few nuclei means nuclei.
+    """
     out = Exercise()
     size = clips[0].images.shape[0]
     features = _encode(network, torch.cat([c.images for c in clips]))
     device = features.key.device
     masks = torch.cat([c.masks for c in clips]).to(device)
     first = torch.arange(len(clips), device=device) * size
+    painted = torch.cat([c.masks if c.given is None else c.given for c in clips]).to(device)
     known = int(rng.integers(1, size))
     keys, values = [], []
     for t in range(known):
         here = features.take(first + t)
         keys.append(here.key.flatten(2))
-        values.append(network.remember(here, F.avg_pool2d(masks[:, t].float().unsqueeze(1), 4)).flatten(2))
+        values.append(network.remember(here, F.avg_pool2d(painted[:, t].float().unsqueeze(1), 4)).flatten(2))
     here = features.take(first + size - 1)
     readout = network.read(here.key, torch.cat(keys, 2), torch.cat(values, 2))
     prompts = [ViewPrompt(*NO_POINTS)] * len(clips)
