@@ -322,6 +322,29 @@ def test_another_image_has_choices_of_its_own(dock: MedSam2Dock) -> None:
     assert section.channel.currentText() == "Grey values"
 
 
+def test_a_collection_in_which_little_is_found_asks_for_more(
+    make_napari_viewer: Callable[..., Any], backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast_model(monkeypatch, backend)
+    pictures = stack(7)
+    pictures[2:] = 20
+    with docked(make_napari_viewer(show=True), pictures, 0, (1000, 700), name="squares") as dock:
+        dock.image.kind.setCurrentIndex(1)
+        annotation = begin(dock)
+        assert annotation.session.kind == "collection"
+        say(dock, 1)
+        wait_until(lambda: "G carries it to all images" in dock.next_step.text.text())
+        key(dock.bench.viewer, "G")
+        settle(annotation)
+        found = [annotation.session.slice_labels(index).any() for index in range(7)]
+        assert found == [True, True, False, False, False, False, False]
+        wait_until(lambda: "Most images came out empty. Mark more" in dock.next_step.text.text())
+        # Whoever has looked at them and found that it is not there is not asked for more.
+        for index in range(2, 6):
+            annotation.session.accept(1, index)
+        wait_until(lambda: "Most images" not in dock.next_step.text.text())
+
+
 # -- the table of objects ----------------------------------------------------------------------------------------------
 
 

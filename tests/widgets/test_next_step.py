@@ -38,6 +38,11 @@ BEGUN = Situation("cells", True, slices=12, tool="prompt", name="object 1")
         (replace(BEGUN, tool="paint", carried=True, prompted=True, left=8), "W: the most doubtful mask"),
         (replace(BEGUN, running=True, collection=True), "another image"),
         (replace(BEGUN, negative=True), "X goes back"),
+        (
+            replace(BEGUN, collection=True, carried=True, prompted=True, left=8, total=9, missed=True),
+            "Mark more of what",
+        ),
+        (replace(BEGUN, collection=True, carried=True, left=8, total=9, missed=True, masked=True), "A accepts"),
         (replace(BEGUN, seeded=True, carried=True, masked=True, total=9), "Export…"),
         (replace(BEGUN, seeded=True, carried=True, verdict="rejected", left=3, total=9), "A: it is not here"),
     ],
@@ -47,7 +52,18 @@ def test_it_says_what_comes_next(now: Situation, said: str) -> None:
 
 
 def test_it_is_never_empty_and_never_longer_than_two_lines() -> None:
-    flags = ("negative", "prompted", "masked", "seeded", "carried", "pending", "unfinished", "orphaned", "collection")
+    flags = (
+        "negative",
+        "prompted",
+        "masked",
+        "seeded",
+        "carried",
+        "pending",
+        "unfinished",
+        "orphaned",
+        "collection",
+        "missed",
+    )
     for tool in ("prompt", "scribble", "lasso", "paint", "erase", None):
         for values in itertools.product((False, True), repeat=len(flags)):
             for left, total in ((0, 0), (0, 5), (4, 5)):

@@ -51,6 +51,8 @@ class Situation:
         Masks to review, those not looked at yet, and all.
     labels : str
         A labels layer that could be taken over; empty: none.
+    missed : bool
+        Whether most images of a collection that it was carried to were left without a mask.
     """
 
     image: str = ""
@@ -74,6 +76,7 @@ class Situation:
     left: int = 0
     total: int = 0
     labels: str = ""
+    missed: bool = False
 
 
 _LONG = 18
@@ -92,7 +95,7 @@ def next_step(now: Situation) -> str:
     if not now.begun:
         if not now.image:
             return "Open an image: drop it here, or File ▸ Open Sample ▸ Medical SAM 2."
-        return "Are its axes and channels right? Then press Annotate to begin with this image."
+        return "Press Annotate to begin with this image, if its axes and channels are right."
     if now.running:
         what = "image" if now.collection else "slice"
         return f"Masks are carried on. Look around, or prompt another {what}, meanwhile; Esc stops."
@@ -115,6 +118,8 @@ def _prompting(now: Situation) -> str:
         if now.unfinished:
             return "Stopped before the end. Look around and correct, or press Shift+G to carry masks on."
         return "Corrected. Correct more, or press Shift+G to carry corrections on."
+    if now.missed and now.prompted:
+        return "Most images came out empty. Mark more of what you look for on this one, then press Shift+G."
     if now.negative and now.tool in ("prompt", "scribble"):
         return f"Click what does not belong to {name}. X goes back to what does."
     if now.tool == "lasso" and now.prompted and not now.carried and now.slices > 1:

@@ -16,6 +16,7 @@ from napari_medsam2.widgets.takeover import candidates
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
 
+    from napari_medsam2.session import AnnotationSession
     from napari_medsam2.widgets.board import Board
 
 __all__ = ["NextStep", "Sentence"]
@@ -146,6 +147,7 @@ class NextStep(QWidget):
             left,
             total,
             takeable[0].name if takeable else "",
+            session.kind == "collection" and carried and _missed(session, label),
         )
 
     def _opened(self) -> None:
@@ -161,3 +163,10 @@ class NextStep(QWidget):
 
     def _later(self, _: Any = None) -> None:
         self._timer.start()
+
+
+def _missed(session: AnnotationSession, label: int) -> bool:
+    """Whether most images that nobody has looked at were left without a mask."""
+    known = {(label, at) for at in session.results.indices(label)} - set(session.prompts) - set(session.marks)
+    packed = [session.results.packed(*key) for key in known]
+    return 2 * sum(one is not None and 0 in one.size for one in packed) > len(packed)
