@@ -85,5 +85,10 @@ PHASES = (
         seed=3, steps=3650, last=3300, side=256, final_share=0.5, singles=36, stacks=12, collections=4, objects=4,
         fixed=3, parts=3, learning_rate=8e-4, warmup=50, pieces=0.15, pool=3, bodies=0.6, volumes=2000,
     ),
+    Recipe(
+        seed=5, steps=400, side=256, final_share=0.6, singles=8, stacks=1, collections=4, real=0.45, frozen=7,
+        learning_rate=3e-4, warmup=30, average=0.995, pool=4, bodies=0.6, colonies=0.4, far=0.2, some=0.6, volumes=600,
+        blend=0.5,
+    ),
 )  # fmt: skip
 """The recipes, one after the other; each goes on from the weights that the one before gives."""
