@@ -18,10 +18,9 @@ import numpy as np
 from benchmarks._machine import machine
 from napari_medsam2 import AnnotationSession, load_backend
 from napari_medsam2.evaluation import find_cases, load_case
-from napari_medsam2.metrics import dice
+from napari_medsam2.evaluation.judging import judge_foreground
 
 if TYPE_CHECKING:
-    from napari_medsam2 import ImageStack
     from napari_medsam2.backend.protocol import Backend
     from napari_medsam2.evaluation import Case
 
@@ -45,15 +44,6 @@ def standing_out(image: np.ndarray, labels: np.ndarray) -> list[int]:
     return sorted(far, key=lambda n: -far[n])
 
 
-def carried(stack: ImageStack, backend: Backend, first: int, mask: np.ndarray) -> list[np.ndarray]:
-    """Paint a mask on one image and carry it to all others; ``(H, W)`` bool for each image."""
-    with AnnotationSession(stack, backend=backend) as session:
-        session.add_mask(session.add_object(), first, mask)
-        for _ in session.propagate():
-            pass
-        return [session.slice_labels(index) > 0 for index in range(len(stack))]
-
-
 def measured(case: Case, backend: Backend, share: float, order: str) -> tuple[float, int, int]:
     """Return the mean Dice on the other images, how many of them were left empty, and how many there are."""
     found: list[float] = []
@@ -64,10 +54,14 @@ def measured(case: Case, backend: Backend, share: float, order: str) -> tuple[fl
         if order == "any":
             numbers = np.random.default_rng(first).permutation(sorted(numbers)).tolist()
         painted = np.isin(labels, numbers[: max(1, round(share * len(numbers)))])
-        for index, mask in enumerate(carried(case.stack, backend, first, painted)):
-            if index != first:
-                found.append(dice(mask, case.labels(index) > 0))
-                empty += not mask.any()
+        others = [index for index in range(len(case.stack)) if index != first]
+        with AnnotationSession(case.stack, backend=backend) as session:
+            label = session.add_object()
+            session.add_mask(label, first, painted)
+            for _ in session.propagate():
+                pass
+            found += [score for _, score in judge_foreground(case, session, label, others).pairs]
+            empty += sum(not session.slice_labels(index).any() for index in others)
     return float(np.mean(found)), empty, len(found)
 
 

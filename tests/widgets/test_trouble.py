@@ -242,7 +242,6 @@ def test_a_viewer_closed_during_a_propagation_keeps_what_is_done(desks: Desks, n
 def test_a_viewer_closed_while_the_image_is_still_being_read_keeps_the_work(
     desks: Desks, notes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     whole, wait = ImageStack.fingerprint_steps, threading.Event()
 
     def slow(self: ImageStack, unread: list[int] | None = None) -> Any:
@@ -268,7 +267,7 @@ def test_a_viewer_closed_while_the_image_is_still_being_read_keeps_the_work(
 
 
 def test_with_a_damaged_slice_the_work_on_the_others_is_kept(desks: Desks, notes: list[str]) -> None:
-    """A stack that is read when it is shown, as of a folder whose seventh file is damaged."""
+    """A stack that is read when it is shown, as of a folder of which one file is damaged."""
     dask: Any = pytest.importorskip("dask")
     da: Any = pytest.importorskip("dask.array")
     viewer, pixels = desks.viewer(), image()
