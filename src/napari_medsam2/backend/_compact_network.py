@@ -15,11 +15,24 @@ Sources of the parts:
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from napari_medsam2.backend._compact_decoder import (
+    CONTEXT,
+    KEY,
+    VALUE,
+    WIDTH,
+    CollectionDecoder,
+    Decoder,
+    Features,
+    Prediction,
+    Residual,
+    SelfAttention,
+    up,
+)
 
 __all__ = ["CONTEXT", "PLANES", "WIDTH", "CompactNetwork", "Features", "Prediction"]
 
@@ -27,13 +40,6 @@ PLANES = 7
 """Prompt planes: positive and negative clicks (narrow), the same (wide), box, previous mask, neighbour's mask."""
 
 _STRIDE16 = 112
-WIDTH = 128
-"""Channels at stride 16."""
-_KEY = 64
-_VALUE = 96
-CONTEXT = 5
-"""What the judge is told beside features and mask: how the mask agrees with its neighbour's and with the memories."""
-
 # kernel, stride, expansion, output channels, repeats: Tan & Le 2019, table 1 (the B0 column, Lite keeps it).
 _STAGES = (
     (3, 1, 1, 16, 1),
@@ -44,46 +50,6 @@ _STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-
-
-class Features(NamedTuple):
-    """What the encoder makes of a batch of views of side S.
-
-    Parameters
-    ----------
-    s2, s4, s8, s16 : Tensor
-        Feature maps of 16, 24, 40 and 128 channels at strides 2, 4, 8 and 16.
-    key : Tensor
-        ``(B, 64, S/16, S/16)``, unit length along the channels: the appearance that memories are looked up by.
-    """
-
-    s2: Tensor
-    s4: Tensor
-    s8: Tensor
-    s16: Tensor
-    key: Tensor
-
-    def take(self, index: Tensor) -> Features:
-        """Select (and repeat) entries along the batch axis."""
-        return Features(*(t[index] for t in self))
-
-
-class Prediction(NamedTuple):
-    """What the decoder says of a batch of objects.
-
-    Parameters
-    ----------
-    logits : Tensor
-        ``(B, 1, S/2, S/2)`` mask logits at stride 2.
-    iou : Tensor
-        ``(B,)`` logit of the predicted IoU.
-    score : Tensor
-        ``(B,)`` object score logit: positive where the object is in the view.
-    """
-
-    logits: Tensor
-    iou: Tensor
-    score: Tensor
 
 
 def _same_pad(x: Tensor, kernel: int) -> Tensor:
@@ -159,49 +125,7 @@ class _Encoder(nn.Module):
         return maps
 
 
-class _Residual(nn.Module):
-    """Two 3×3 convolutions and a skip, with group normalisation where the map is small enough for it to be cheap."""
-
-    def __init__(self, channels: int, normalise: bool = True) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=not normalise)
-        self.first_norm: nn.Module = nn.GroupNorm(8, channels) if normalise else nn.Identity()
-        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=not normalise)
-        self.second_norm: nn.Module = nn.GroupNorm(8, channels) if normalise else nn.Identity()
-        # The branch begins as nothing, so that the path beside it learns first.
-        nn.init.zeros_(self.second_norm.weight if normalise else self.second.weight)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.first_norm(self.first(x)), inplace=True)
-        return F.relu(x + self.second_norm(self.second(y)))
-
-
-class _SelfAttention(nn.Module):
-    """One pre-norm self-attention layer over the positions of a map."""
-
-    def __init__(self, channels: int, heads: int = 4) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.out = nn.Linear(channels, channels)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-        self.heads = heads
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        tokens = x.flatten(2).transpose(1, 2)
-        q, k, v = self.qkv(self.norm(tokens)).view(b, h * w, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, c)
-        attended: Tensor = self.out(y).transpose(1, 2).view(b, c, h, w)
-        return x + attended
-
-
-def _up(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-
-
-class CompactNetwork(nn.Module):
+class CompactNetwork(Decoder):
     """Encoder, memory and decoder of the embedded model.
 
     Every method takes and returns batched tensors; nothing is kept between calls. Any side S that is a multiple of
@@ -213,14 +137,14 @@ class CompactNetwork(nn.Module):
         self.encoder = _Encoder()
         self.lateral16 = nn.Conv2d(_STRIDE16, WIDTH, 1)
         self.lateral32 = nn.Conv2d(320, WIDTH, 1)
-        self.key = nn.Conv2d(WIDTH, _KEY, 1)
+        self.key = nn.Conv2d(WIDTH, KEY, 1)
 
         # Memory: value from the image features and the mask, read out by affinity.
         self.mask_embed = nn.Sequential(nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 64, 3, 2, 1), nn.ReLU())
-        self.value = nn.Sequential(nn.Conv2d(WIDTH + 64, WIDTH, 3, padding=1), nn.ReLU(), nn.Conv2d(WIDTH, _VALUE, 1))
+        self.value = nn.Sequential(nn.Conv2d(WIDTH + 64, WIDTH, 3, padding=1), nn.ReLU(), nn.Conv2d(WIDTH, VALUE, 1))
         self.sharpness = nn.Parameter(torch.tensor(math.log(12.0)))
         self.locality = nn.Parameter(torch.tensor(math.log(8.0)))
-        self.readout = nn.Conv2d(_VALUE + 1, WIDTH, 1)
+        self.readout = nn.Conv2d(VALUE + 1, WIDTH, 1)
         self.no_memory = nn.Parameter(torch.zeros(WIDTH))
 
         # Prompts: planes at stride 4, brought to strides 8 and 16.
@@ -228,20 +152,27 @@ class CompactNetwork(nn.Module):
         self.prompt8 = nn.Sequential(nn.ReLU(), nn.Conv2d(48, 80, 3, 2, 1))
         self.prompt16 = nn.Sequential(nn.ReLU(), nn.Conv2d(80, WIDTH, 3, 2, 1))
 
-        self.mix16a = _Residual(WIDTH)
-        self.attention = _SelfAttention(WIDTH)
-        self.mix16b = _Residual(WIDTH)
+        self.mix16a = Residual(WIDTH)
+        self.attention = SelfAttention(WIDTH)
+        self.mix16b = Residual(WIDTH)
         self.down8 = nn.Conv2d(WIDTH, 80, 1)
         self.skip8 = nn.Conv2d(40, 80, 1)
-        self.mix8 = _Residual(80)
+        self.mix8 = Residual(80)
         self.down4 = nn.Conv2d(80, 48, 1)
         self.skip4 = nn.Conv2d(24, 48, 1)
-        self.mix4 = _Residual(48)
+        self.mix4 = Residual(48)
         self.down2 = nn.Conv2d(48, 24, 1)
         self.skip2 = nn.Conv2d(16, 24, 1)
-        self.mix2 = _Residual(24, normalise=False)
+        self.mix2 = Residual(24, normalise=False)
         self.mask = nn.Conv2d(24, 1, 3, padding=1)
         self.judge = nn.Sequential(nn.Linear(2 * WIDTH + 3 + CONTEXT, 96), nn.ReLU(), nn.Linear(96, 2))
+        self.collection: CollectionDecoder | None = None
+
+    def specialise(self) -> CollectionDecoder:
+        """Give the network a decoder for collections, unless it has one: a copy of its own, to be trained further."""
+        if self.collection is None:
+            self.collection = CollectionDecoder(self)
+        return self.collection
 
     def encode(self, image: Tensor) -> Features:
         """Encode views.
@@ -252,7 +183,7 @@ class CompactNetwork(nn.Module):
             ``(B, 3, S, S)``, float, intensities in [0, 1].
         """
         s2, s4, s8, s16, s32 = self.encoder(image)
-        mixed = self.lateral16(s16) + _up(self.lateral32(s32))
+        mixed = self.lateral16(s16) + up(self.lateral32(s32))
         return Features(s2, s4, s8, mixed, F.normalize(self.key(mixed), dim=1))
 
     def remember(self, features: Features, mask: Tensor) -> Tensor:
@@ -315,7 +246,14 @@ class CompactNetwork(nn.Module):
         difference = query_positions.unsqueeze(-2) - memory_positions.unsqueeze(-3)
         return -self.locality.exp() * difference.square().sum(-1)
 
-    def decode(self, features: Features, planes: Tensor, readout: Tensor | None, has_memory: Tensor) -> Prediction:
+    def decode(
+        self,
+        features: Features,
+        planes: Tensor,
+        readout: Tensor | None,
+        has_memory: Tensor,
+        collection: bool = False,
+    ) -> Prediction:
         """Predict masks.
 
         Parameters
@@ -328,49 +266,18 @@ class CompactNetwork(nn.Module):
             ``(B, 97, S/16, S/16)`` from `read`; None where no object has a memory.
         has_memory : Tensor
             ``(B,)`` bool.
+        collection : bool
+            Whether the memories are of other images of the kind, and not of neighbouring slices; all have some.
         """
         p4 = self.prompt4(planes)
         p8 = self.prompt8(p4)
         p16 = self.prompt16(p8)
-        memory = self.no_memory.view(1, -1, 1, 1).expand(len(planes), -1, 1, 1)
-        if readout is not None:
-            memory = torch.where(has_memory.view(-1, 1, 1, 1), self.readout(readout), memory)
-        x = self.mix16a(features.s16 + p16 + memory)
-        x16 = self.mix16b(self.attention(x))
-        x = self.mix8(_up(self.down8(x16)) + self.skip8(features.s8) + p8)
-        x = self.mix4(_up(self.down4(x)) + self.skip4(features.s4) + p4)
-        x = self.mix2(_up(self.down2(x)) + self.skip2(features.s2))
-        logits = self.mask(x)
-        return Prediction(logits, *self._judge(x16, logits.detach(), planes[:, 6:7], readout, has_memory))
-
-    def _judge(
-        self, x16: Tensor, logits: Tensor, carried: Tensor, readout: Tensor | None, has_memory: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        probability = logits.sigmoid()
-        cells = F.adaptive_avg_pool2d(probability, (x16.shape[2], x16.shape[3]))
-        inside = (x16 * cells).sum((2, 3)) / (cells.sum((2, 3)) + 1e-3)
-        area = probability.mean((2, 3))
-        certain = ((probability - 0.5).abs() * 2).mean((2, 3))
-        core = (probability * probability).sum((2, 3)) / (probability.sum((2, 3)) + 1e-3)
-        context = self._context(probability, cells, carried, readout, has_memory)
-        out = self.judge(torch.cat([x16.mean((2, 3)), inside, area, certain, core, *context], 1))
-        return out[:, 0], out[:, 1]
-
-    @staticmethod
-    def _context(
-        probability: Tensor, cells: Tensor, carried: Tensor, readout: Tensor | None, has_memory: Tensor
-    ) -> list[Tensor]:
-        """Agreement of the mask ``(B, 1)`` each: with the neighbour's, in place and in size, and with the memories."""
-        given = (carried.flatten(1) != 0).any(1, keepdim=True).to(probability.dtype)
-        before, now = (carried + 1) / 2, F.avg_pool2d(probability, 2)
-        both, either = torch.minimum(before, now).sum((2, 3)), torch.maximum(before, now).sum((2, 3))
-        sizes = (before.sum((2, 3)) + 1).log() - (now.sum((2, 3)) + 1).log()
-        known = has_memory.view(-1, 1).to(probability.dtype)
-        if readout is None:
-            support = spread = torch.zeros_like(known)
+        drawing: Decoder = self
+        if collection and readout is not None and self.collection is not None:
+            drawing, memory = self.collection, self.collection.recall(readout)
         else:
-            # The last value channel is the memories' masks, as the affinity finds them again here.
-            found = readout[:, -1:]
-            support = (found * cells).sum((2, 3)) / (cells.sum((2, 3)) + 1e-3)
-            spread = torch.minimum(found, cells).sum((2, 3)) / (torch.maximum(found, cells).sum((2, 3)) + 1e-3)
-        return [given * both / (either + 1), given * sizes.clamp(-3, 3), given, known * support, known * spread]
+            memory = self.no_memory.view(1, -1, 1, 1).expand(len(planes), -1, 1, 1)
+            if readout is not None:
+                memory = torch.where(has_memory.view(-1, 1, 1, 1), self.readout(readout), memory)
+        x16, logits = drawing.draw(features, (p4, p8, p16), memory)
+        return Prediction(logits, *drawing.judged(x16, logits.detach(), planes[:, 6:7], readout, has_memory))

@@ -22,7 +22,7 @@ _COUNTER = "num_batches_tracked"
 
 
 def load_state(network: CompactNetwork, state: dict[str, Tensor], where: str) -> None:
-    """Give a network all its weights, in single precision.
+    """Give a network all its weights, in single precision; where there are some for collections, a decoder for these.
 
     Parameters
     ----------
@@ -39,6 +39,8 @@ def load_state(network: CompactNetwork, state: dict[str, Tensor], where: str) ->
         If one is missing, too many or of another size.
     """
     state = {k: v for k, v in _widen_judge(state).items() if not k.endswith(_COUNTER)}
+    if any(k.startswith("collection.") for k in state):
+        network.specialise()
     own = {k: v for k, v in network.state_dict().items() if not k.endswith(_COUNTER)}
     if (found := misfit(own, state)) is not None:
         words, name = found

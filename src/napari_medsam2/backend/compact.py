@@ -69,6 +69,7 @@ class _Content(NamedTuple):
 
 class _Context(NamedTuple):
     readout: Tensor
+    ordered: bool
 
 
 class CompactBackend:
@@ -133,7 +134,8 @@ class CompactBackend:
         planes = draw_planes(prompts, self.views.side).to(self.device)
         known = torch.full((len(prompts),), context is not None, device=self.device)
         readout = None if context is None else context.readout
-        out = self._network.decode(_own(embedding).features, planes, readout, known)
+        unordered = context is not None and not context.ordered
+        out = self._network.decode(_own(embedding).features, planes, readout, known, collection=unordered)
         return Decoded(out.logits[:, 0].float(), out.iou.float().sigmoid(), out.score.float())
 
     @inferring
@@ -197,7 +199,7 @@ class CompactBackend:
                 if ordered:
                     bias[i, :, part] += self._nearness(view, member.memory.view, cells)
                 at = part.stop
-        return _Context(self._network.read(query, keys, values, bias))
+        return _Context(self._network.read(query, keys, values, bias), ordered)
 
     def _nearness(self, view: View, other: View, cells: int) -> Tensor:
         """The penalty on distance between the cells of two views, in units of the first one's side."""

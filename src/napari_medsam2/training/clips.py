@@ -74,6 +74,8 @@ class ClipSource:
         Share of the single views that are seen from farther than an object's own scale.
     some : float
         Share of the collections on whose first image some of the bodies are painted and not all.
+    lone, salient : float
+        Shares of these on whose first image one body is painted, and those that stand out most.
     """
 
     def __init__(
@@ -85,13 +87,15 @@ class ClipSource:
         pieces: float = 0.0,
         far: float = 0.0,
         some: float = 0.0,
+        lone: float = 0.0,
+        salient: float = 0.0,
     ) -> None:
         self._groups: dict[str, list[AnnotatedImage]] = {}
         for image in images:
             if len(image.boxes):
                 self._groups.setdefault(image.group, []).append(image)
         self._volumes, self._side, self._rng, self._pieces = list(volumes), side, rng, pieces
-        self._far, self._some = far, some
+        self._far, self._some, self._lone, self._salient = far, some, lone, salient
 
     def single(self, objects: int, real: bool) -> Clip:
         """One view with up to ``objects`` objects."""
@@ -167,8 +171,14 @@ class ClipSource:
             numbers = np.unique(bodies[0][bodies[0] > 0])
             if len(numbers) > 1:
                 count = 1 + int((len(numbers) - 1) * self._rng.random() ** 1.5)
+                numbers = self._rng.permutation(numbers)
+                # Nothing is drawn that is not asked for, so that other recipes' clips stay what they were.
+                if self._lone and self._rng.random() < self._lone:
+                    count = 1
+                if self._salient and self._rng.random() < self._salient:
+                    numbers = numbers[_standing_out(images[0], bodies[0], numbers)]
                 given = masks.clone()
-                given[0, 0] = torch.from_numpy(np.isin(bodies[0], self._rng.permutation(numbers)[:count]))
+                given[0, 0] = torch.from_numpy(np.isin(bodies[0], numbers[:count]))
         return Clip(images, masks, ordered=False, given=given)
 
     # -- synthetic volumes ---------------------------------------------------------------------------------------
@@ -310,6 +320,13 @@ def _join_alike(labels: np.ndarray, image: Tensor, rng: np.random.Generator) -> 
     for i in alike:
         labels[labels == ids[i]] = ids[own]
     return bool(alike)
+
+
+def _standing_out(image: Tensor, bodies: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The order of bodies by how much their mean differs from that of what is none of them, largest first."""
+    grey = image.mean(0).numpy()
+    behind = grey[bodies == 0].mean() if (bodies == 0).any() else 0.0
+    return np.argsort(-np.abs(np.asarray(ndimage.mean(grey, bodies, numbers)) - behind), kind="stable")
 
 
 def _masks(stack: np.ndarray, chosen: list[int]) -> Tensor:

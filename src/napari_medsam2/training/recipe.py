@@ -51,6 +51,12 @@ class Recipe:
     """Share of the prompted views from so far that only a click would be tried there."""
     some: float = 0.0
     """Share of the collections on whose first image some of the bodies are painted and not all."""
+    lone: float = 0.0
+    """Share of those on whose first image one body is painted."""
+    salient: float = 0.0
+    """Share of those on whose first image the bodies are painted that stand out most from what is around them."""
+    collections_only: bool = False
+    """Whether to train a decoder for collections, which begins as a copy of the network's, and nothing else."""
     volumes: int = 1000
     """How many synthetic volumes are drawn."""
     fixed: int = 0
@@ -89,6 +95,11 @@ PHASES = (
         seed=5, steps=400, side=256, final_share=0.6, singles=8, stacks=1, collections=4, real=0.45, frozen=7,
         learning_rate=3e-4, warmup=30, average=0.995, pool=4, bodies=0.6, colonies=0.4, far=0.2, some=0.6, volumes=600,
         blend=0.5,
+    ),
+    Recipe(
+        seed=6, steps=2000, side=192, final_share=0.6, singles=0, stacks=0, collections=8, parts=4, real=0.6,
+        learning_rate=5e-4, warmup=30, average=0.995, pool=4, bodies=0.6, colonies=0.4, some=0.75, lone=0.35,
+        salient=0.4, volumes=600, collections_only=True,
     ),
 )  # fmt: skip
 """The recipes, one after the other; each goes on from the weights that the one before gives."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_medsam2.training.clips import Clip, ClipSource
-from napari_medsam2.training.steps import collection_exercise, prompt_exercise, stack_exercise
+from napari_medsam2.training.steps import collection_exercise, collection_walk, prompt_exercise, stack_exercise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,7 +101,7 @@ class Grader:
         r = self.recipe
         kind, count, _ = self.shares[number]
         rng = np.random.default_rng([r.seed, 1, step, number])
-        source = ClipSource(self.images, self.volumes, r.side_of(step), rng, r.pieces, r.far, r.some)
+        source = ClipSource(self.images, self.volumes, r.side_of(step), rng, r.pieces, r.far, r.some, r.lone, r.salient)
         one: Callable[[bool], Clip]
         if kind == "prompt":
             one = partial(source.single, r.objects)
@@ -114,7 +114,8 @@ class Grader:
     def grade(self, number: int, drawn: Drawn) -> Graded:
         """Compute a share's loss and its gradients."""
         kind, _, weight = self.shares[number]
-        exercise = {"prompt": prompt_exercise, "stack": stack_exercise, "collection": collection_exercise}[kind]
+        others = collection_walk if self.recipe.collections_only else collection_exercise
+        exercise = {"prompt": prompt_exercise, "stack": stack_exercise, "collection": others}[kind]
         work = partial(exercise, self.network, drawn.clips, drawn.rng, self.recipe.fixed)
         return graded(work, weight, self.parameters, self.bfloat16)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_medsam2.backend._compact_network import CompactNetwork, Features, Prediction
     from napari_medsam2.training.clips import Clip
 
-__all__ = ["Exercise", "collection_exercise", "prompt_exercise", "stack_exercise"]
+__all__ = ["Exercise", "collection_exercise", "collection_walk", "prompt_exercise", "stack_exercise"]
 
 
 @dataclass(slots=True)
@@ -182,8 +182,46 @@ def collection_exercise(
     prompts = [ViewPrompt(*NO_POINTS)] * len(clips)
     side = clips[0].images.shape[-1]
     remembered = torch.ones(len(clips), dtype=torch.bool, device=device)
-    prediction = network.decode(here, draw_planes(prompts, side).to(device), readout, remembered)
+    prediction = network.decode(here, draw_planes(prompts, side).to(device), readout, remembered, collection=True)
     present = masks[:, -1].flatten(1).any(1)
     loss, iou = mask_loss(prediction, _targets(masks[:, -1]), present)
     out.add("collection", loss, iou, present)
+    return out
+
+
+def collection_walk(
+    network: CompactNetwork, clips: Sequence[Clip], rng: np.random.Generator, fixed: int = 0
+) -> Exercise:
+    """From what is painted on the first image through the others, as the engine does it.
+
+    What comes out of an image is remembered for the next ones, so that what was missed there is learned to be found
+    nevertheless. Now and then the truth is, as where a person corrected.
+    """
+    out = Exercise()
+    size, side = clips[0].images.shape[0], clips[0].images.shape[-1]
+    features = _encode(network, torch.cat([c.images for c in clips]))
+    device = features.key.device
+    masks = torch.cat([c.masks for c in clips]).to(device)
+    painted = torch.cat([c.masks if c.given is None else c.given for c in clips])[:, 0].to(device)
+    first = torch.arange(len(clips), device=device) * size
+    planes = draw_planes([ViewPrompt(*NO_POINTS)] * len(clips), side).to(device)
+    remembered = torch.ones(len(clips), dtype=torch.bool, device=device)
+    keys: list[Tensor] = []
+    values: list[Tensor] = []
+    shares = F.avg_pool2d(painted.float().unsqueeze(1), 4)
+    for t in range(size):
+        here = features.take(first + t)
+        if t > 0:
+            readout = network.read(here.key, torch.cat(keys, 2), torch.cat(values, 2))
+            prediction = network.decode(here, planes, readout, remembered, collection=True)
+            present = masks[:, t].flatten(1).any(1)
+            loss, iou = mask_loss(prediction, _targets(masks[:, t]), present)
+            out.add("collection", loss, iou, present)
+            out.ious.setdefault("first" if t == 1 else "later", []).extend(iou[present].tolist())
+            guess = F.avg_pool2d(prediction.logits.detach().float().sigmoid(), 2)
+            guess = guess * (prediction.score > 0).view(-1, 1, 1, 1)
+            true = torch.from_numpy(rng.random(len(clips)) < 0.2).to(device).view(-1, 1, 1, 1)
+            shares = torch.where(true, F.avg_pool2d(masks[:, t].float().unsqueeze(1), 4), guess)
+        keys.append(here.key.flatten(2))
+        values.append(network.remember(here, shares).flatten(2))
     return out

@@ -17,6 +17,9 @@ __all__ = ["trainable"]
 
 def trainable(network: CompactNetwork, recipe: Recipe, device: torch.device) -> CompactNetwork:
     """Bring a network to a device, in the layout that is quick there, and fix what the recipe leaves as it is."""
+    if recipe.collections_only:
+        network.requires_grad_(False)
+        network.specialise().requires_grad_(True)
     if device.type == "cpu":
         quicken(network)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
