@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from napari_medsam2._compose import changed_window
 from napari_medsam2.overlap import share_out
 from napari_medsam2.results import ObjectResult, Results
 
@@ -198,3 +199,60 @@ def test_a_thousand_objects_apart_are_not_asked_for_every_pair(monkeypatch: pyte
     np.testing.assert_array_equal(labels == 2000, speck)
     assert len(np.unique(labels)) == 1026
     assert asked == [(2000, 1)]
+
+
+@st.composite
+def _many(draw: st.DrawFn) -> tuple[list[ObjectResult], ObjectResult | None, int]:
+    """Some objects, one that takes the place of one of them or comes to them, or None, and which."""
+    number = draw(st.integers(0, 6))
+
+    def one(label: int) -> ObjectResult:
+        y, x, radius = draw(st.integers(0, 39)), draw(st.integers(0, 59)), draw(st.sampled_from([0.5, 3, 5, 9, 14, 25]))
+        confidence, source = (
+            draw(st.sampled_from([0.3, 0.6, 0.9])),
+            draw(st.sampled_from(["prompt", "propagated", "mask"])),
+        )
+        logits = draw(st.sampled_from([0.3, 1.0, 4.0])) * _disc(y, x, radius)
+        if source == "mask":
+            return ObjectResult.from_mask(label, 0, logits > 0)
+        return ObjectResult.from_logits(label, 0, _SHAPE, (0, 0, logits), confidence, 1.0, source, None)  # type: ignore[arg-type]
+
+    which = draw(st.integers(1, number + 1))
+    return [one(label) for label in range(1, number + 1)], draw(st.none() | st.builds(one, st.just(which))), which
+
+
+@given(
+    given_objects=_many(),
+    corner=st.tuples(st.integers(0, 39), st.integers(0, 59)),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 60)),
+)
+def test_a_window_is_drawn_as_it_is_in_the_whole(
+    given_objects: tuple[list[ObjectResult], ObjectResult | None, int], corner: tuple[int, int], size: tuple[int, int]
+) -> None:
+    """And where an object changes, what is drawn anew is all that looks different."""
+    objects, new, which = given_objects
+    results = Results()
+    for one in objects:
+        results.put(one)
+    before, held = _labels(results), results.held(0)
+    # As it was done before there were windows: all objects, each on a canvas of the slice's size.
+    listed = list(results.on(0))
+    numbers = share_out(listed, _SHAPE, lambda place: _whole(listed[place]))
+    np.testing.assert_array_equal(before, np.array([0, *(one.label for one in listed)])[numbers])
+    window = slice(corner[0], min(corner[0] + size[0], 40)), slice(corner[1], min(corner[1] + size[1], 60))
+    np.testing.assert_array_equal(results.compose(0, _SHAPE, np.dtype(np.uint16), window), before[window])
+
+    results.discard(which, 0)
+    if new is not None:
+        results.put(new)
+    part = changed_window(held, results.held(0))
+    if part is not None:
+        before[part] = results.compose(0, _SHAPE, np.dtype(np.uint16), part)
+    np.testing.assert_array_equal(before, _labels(results))
+    assert changed_window(held, held) is None
+
+
+def _whole(one: ObjectResult) -> tuple[tuple[slice, slice], np.ndarray]:
+    logits = np.zeros(_SHAPE, np.float32)
+    logits[one.top : one.top + one.logits.shape[0], one.left : one.left + one.logits.shape[1]] = one.logits
+    return (slice(0, _SHAPE[0]), slice(0, _SHAPE[1])), logits

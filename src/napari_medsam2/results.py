@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_medsam2._compact import CERTAIN, compact
-from napari_medsam2.overlap import share_out
+from napari_medsam2._compose import composed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from napari_medsam2._compose import Window
     from napari_medsam2.geometry import Box, View
 
 __all__ = ["LazyLabels", "ObjectResult", "PackedResult", "Read", "Results", "SliceResult", "Source", "pack_members"]
@@ -319,6 +320,10 @@ class Results:
         for _, entry in sorted(self._slices.get(index, {}).items()):
             yield entry.unpack()
 
+    def held(self, index: int) -> dict[int, PackedResult]:
+        """All that is known of a slice, by label, as it is kept."""
+        return dict(self._slices.get(index, {}))
+
     def summary(self, labels: Collection[int] | None = None) -> Iterator[tuple[int, int, float, float, Source]]:
         """``(index, label, confidence, object score, source)`` of all or some, in order; without the masks."""
         for index, held in sorted(self._slices.items()):
@@ -326,20 +331,11 @@ class Results:
                 bare = held[label].bare
                 yield index, label, bare.confidence, bare.object_score, bare.source
 
-    def compose(self, index: int, shape: tuple[int, int], dtype: np.dtype[Any]) -> np.ndarray:
-        """Draw a slice's labels ``(H, W)``.
-
-        Where objects overlap, `napari_medsam2.overlap.share_out` says which one has the pixel.
-        """
-        results = list(self.on(index))
-
-        def piece(place: int) -> tuple[tuple[slice, slice], np.ndarray]:
-            one = results[place]
-            (h, w), top, left = one.logits.shape, one.top, one.left
-            return (slice(top, top + h), slice(left, left + w)), one.logits
-
-        labels = np.array([0, *(one.label for one in results)], dtype)
-        return np.asarray(labels[share_out(results, shape, piece)])
+    def compose(
+        self, index: int, shape: tuple[int, int], dtype: np.dtype[Any], window: Window | None = None
+    ) -> np.ndarray:
+        """Draw a slice's labels, ``(H, W)`` or a window of them, see `composed`."""
+        return composed(self._slices.get(index, {}), shape, dtype, window)
 
 
 class LazyLabels:

@@ -452,6 +452,14 @@ class Monkey:
             # In every channel, if there are channels.
             wanted = np.broadcast_to(session.slice_labels(index), shown.shape)
             np.testing.assert_array_equal(shown, wanted)
+        here = annotation.frame.index
+        if annotation.frame.displayed() is None and here is not None and layer.visible and layer.loaded:
+            # What napari draws, of which only the part that changes is handed to it.
+            drawn = layer._slice.image
+            height, width = session.stack.slice_shape(here)
+            np.testing.assert_array_equal(drawn.raw[:height, :width], session.slice_labels(here))
+            if not layer.contour:
+                np.testing.assert_array_equal(drawn.view, layer.colormap._data_to_texture(drawn.raw))
         assert annotation.label in session.objects or (annotation.label == 0 and not session.objects)
         if annotation.label:
             assert layer.selected_label == annotation.label or layer.selected_label not in session.objects

@@ -10,6 +10,7 @@ import numpy as np
 from qtpy.QtCore import QTimer
 
 from napari_medsam2._canvas import colour_of, hex_of
+from napari_medsam2._compose import changed_window
 from napari_medsam2._numbers import LARGEST_LABEL
 from napari_medsam2.widgets.painting import masks_painted
 from napari_medsam2.widgets.shown_labels import ShownLabels
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
 
+    from napari_medsam2._compose import Window
     from napari_medsam2.export import ObjectEntry
+    from napari_medsam2.results import PackedResult
     from napari_medsam2.session import AnnotationSession
     from napari_medsam2.widgets.coordinates import Frame
 
@@ -71,8 +74,10 @@ class MaskLayer:
             # The same labels in every channel.
             numbers = np.expand_dims(numbers, spec.outer.index(spec.channel))
         numbers = np.broadcast_to(numbers, [spec.shape[axis] for axis in spec.outer])
-        size = spec.shape[spec.plane[0]], spec.shape[spec.plane[1]]
-        self.data = ShownLabels(numbers, size, session.dtype, session.slice_labels, (*spec.outer, *spec.plane))
+        self._size = spec.shape[spec.plane[0]], spec.shape[spec.plane[1]]
+        self.data = ShownLabels(numbers, self._size, session.dtype, self._draw, (*spec.outer, *spec.plane))
+        # What the slices that are kept were drawn from.
+        self._drawn: dict[int, Mapping[int, PackedResult]] = {}
         # napari takes any array for labels; its annotations know numpy's only.
         data: Any = self.data
         self.layer: Labels = Labels(data, name=name, opacity=0.5, **frame.like())
@@ -96,11 +101,57 @@ class MaskLayer:
 
         Where the viewer shows all slices at once, or cuts across them, `catch_up` does so after the last one of a step.
         """
-        self.data.forget(index)
+        part = None if index is None else self._patched(index)
+        if part is None:
+            self.data.forget(index)
         if index is not None and self._frame.displayed() is not None:
             self._stale = True
-        elif index is None or index == shown:
+        elif (index is None or index == shown) and (part is None or not self._show(*part)):
             self._redraw()
+
+    def _show(self, window: Window, piece: np.ndarray) -> bool:
+        """Have napari show a part of the slice anew, as it does while one paints; False where it has to draw all.
+
+        Of a slide of 8,000 × 8,000 pixels it would copy 64 million, and hand them to the graphics card, for a click.
+        """
+        layer: Any = self.layer
+        if not piece.size:
+            return True
+        try:
+            if not (layer.visible and layer.loaded) or layer.contour or layer._updated_slice is not None:
+                return False
+            image = layer._slice.image
+            if image.raw.shape != self._size or not image.raw.flags.writeable:
+                return False
+            image.raw[window] = piece
+            image.view[window] = layer.colormap._data_to_texture(piece)
+            region = [slice(0, 1)] * layer.ndim
+            for axis, part in zip(self._frame.spec.plane, window, strict=True):
+                region[axis] = part
+            layer._updated_slice = tuple(region)
+            layer._partial_labels_refresh()
+            layer._update_thumbnail()
+        except AttributeError:  # another version of napari has other names for these
+            return False
+        return True
+
+    def _draw(self, index: int) -> np.ndarray:
+        self._drawn = {known: held for known, held in self._drawn.items() if self.data.keeps(known)}
+        self._drawn[index] = self._session.results.held(index)
+        return self._session.slice_labels(index)
+
+    def _patched(self, index: int) -> tuple[Window, np.ndarray] | None:
+        """Draw the part of a slice anew that may have changed; the part, or None where all has to be drawn."""
+        before, after = self._drawn.get(index), self._session.results.held(index)
+        if before is None or not self.data.keeps(index):
+            return None
+        window = changed_window(before, after) or (slice(0, 0), slice(0, 0))
+        shape = self._session.stack.slice_shape(index)
+        piece = self._session.results.compose(index, shape, self._session.dtype, window)
+        if not self.data.patch(index, window, piece):
+            return None
+        self._drawn[index] = after
+        return window, piece
 
     def catch_up(self, hurry: bool) -> None:
         """Show what changed in a view of many slices: at once, or as often as its drawing takes a tenth of the time."""
@@ -199,6 +250,9 @@ class MaskLayer:
         """Take over what is painted and was not taken over yet."""
         painted = {}
         touched = self.data.painted()
+        for index in touched:
+            # napari shows all of the stroke, of which less may be taken over.
+            self._drawn.pop(index, None)
         for index, (before, after) in touched.items():
             height, width = self._session.stack.slice_shape(index)
             inside = np.s_[:height, :width]

@@ -72,6 +72,27 @@ class ShownLabels:
         else:
             self._kept.pop(index, None)
 
+    def patch(self, index: int, window: tuple[slice, slice], piece: np.ndarray) -> bool:
+        """Draw a part of a slice anew; False where the slice is not kept or is being painted: it has to be drawn whole.
+
+        Parameters
+        ----------
+        index : int
+            The slice.
+        window : tuple of slice
+            Rows and columns.
+        piece : ndarray
+            The labels there.
+        """
+        if index not in self._kept or index in self._painted:
+            return False
+        self._kept[index][window] = piece
+        return True
+
+    def keeps(self, index: int) -> bool:
+        """Whether a slice need not be drawn to be shown."""
+        return index in self._kept
+
     def drawn(self, index: int) -> np.ndarray:
         """A slice's labels as the session has them, ``(H, W)``; not to be written to."""
         found = self._kept.get(index)
