@@ -21,6 +21,7 @@ from napari_medsam2.training.clips import ClipSource
 from napari_medsam2.training.pool import AnnotatedImage, load_images, synthetic_pool
 from napari_medsam2.training.recipe import PHASES, Recipe
 from napari_medsam2.training.steps import collection_walk
+from napari_medsam2.training.synthetic import SyntheticVolume
 from napari_medsam2.training.trainer import Trainer, export_weights
 
 if TYPE_CHECKING:
@@ -208,6 +209,33 @@ def test_one_body_or_those_that_stand_out_are_painted(material: Material) -> Non
     assert set(counts) == {1}
     # Intensities are changed after bodies are chosen: never so that another one stands out most, but for ties.
     assert np.mean(firsts) > 0.8
+
+
+def test_an_organ_means_itself_and_the_background_the_background(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large body is sought alone, whatever is like it; what is no body is sought where that is painted."""
+    images, volumes = material
+    labels = torch.zeros(6, 100, 100, dtype=torch.int64)
+    labels[:, 20:40, 20:40], labels[:, 20:40, 60:80] = 3, 7
+    pair = SyntheticVolume(torch.full((6, 3, 100, 100), 0.2) + 0.5 * (labels > 0)[:, None], labels, 2 * (labels > 0))
+    monkeypatch.setattr("napari_medsam2.training.clips.read_volume", lambda _: pair)
+    for seed in range(6):
+        pieces = {}
+        for own in (0.0, 1.0):
+            source = ClipSource(images, volumes, side=96, rng=np.random.default_rng(seed), some=1.0, own=own)
+            clip = source.collection(3, real=False)
+            assert clip.images.shape == (3, 3, 96, 96)
+            assert not clip.ordered
+            pieces[own] = [_pieces(mask)[1] for mask in clip.masks[0]]
+            assert clip.given is None or not own, "all of it is painted"
+        assert pieces == {0.0: [2, 2, 2], 1.0: [1, 1, 1]}
+
+    whole = ClipSource(*material, side=96, rng=np.random.default_rng(2)).collection(2, real=True)
+    turned = ClipSource(*material, side=96, rng=np.random.default_rng(2), inverse=1.0).collection(2, real=True)
+    torch.testing.assert_close(turned.images, whole.images, rtol=0, atol=0)
+    assert torch.equal(turned.masks, ~whole.masks)
+    assert turned.given is None
 
 
 def _pieces(mask: torch.Tensor) -> tuple[np.ndarray, int]:

@@ -55,6 +55,10 @@ class Recipe:
     """Share of those on whose first image one body is painted."""
     salient: float = 0.0
     """Share of those on whose first image the bodies are painted that stand out most from what is around them."""
+    own: float = 0.0
+    """Share of the synthetic collections whose object is one large body, such as an organ, and not what is like it."""
+    inverse: float = 0.0
+    """Share of the real collections whose object is all that is no body."""
     collections_only: bool = False
     """Whether to train a decoder for collections, which begins as a copy of the network's, and nothing else."""
     volumes: int = 1000
@@ -97,9 +101,9 @@ PHASES = (
         blend=0.5,
     ),
     Recipe(
-        seed=6, steps=2000, side=192, final_share=0.6, singles=0, stacks=0, collections=8, parts=4, real=0.6,
+        seed=6, steps=1000, side=192, final_share=0.6, singles=0, stacks=0, collections=8, parts=4, real=0.5,
         learning_rate=5e-4, warmup=30, average=0.995, pool=4, bodies=0.6, colonies=0.4, some=0.75, lone=0.35,
-        salient=0.4, volumes=600, collections_only=True,
+        salient=0.4, own=0.6, inverse=0.1, volumes=600, collections_only=True,
     ),
 )  # fmt: skip
 """The recipes, one after the other; each goes on from the weights that the one before gives."""

@@ -101,7 +101,19 @@ class Grader:
         r = self.recipe
         kind, count, _ = self.shares[number]
         rng = np.random.default_rng([r.seed, 1, step, number])
-        source = ClipSource(self.images, self.volumes, r.side_of(step), rng, r.pieces, r.far, r.some, r.lone, r.salient)
+        source = ClipSource(
+            self.images,
+            self.volumes,
+            r.side_of(step),
+            rng,
+            r.pieces,
+            r.far,
+            r.some,
+            r.lone,
+            r.salient,
+            r.own,
+            r.inverse,
+        )
         one: Callable[[bool], Clip]
         if kind == "prompt":
             one = partial(source.single, r.objects)
