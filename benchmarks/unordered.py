@@ -1,0 +1,106 @@
+"""Stacks as collections: an organ is painted on one slice, the others come in no order.
+
+``python -m benchmarks.unordered CASE... [--weights FILE]``: of every stack each object of some size is painted on its
+largest slice, alone, and found on up to seven other slices that hold it, as if these were other people's images: what
+is like the object and close to it is not meant. Printed is the mean Dice over objects. Beside it, for stacks of one
+kind of object (``--kind``): all objects of a slice painted as one, or one of middle size, and all of them wanted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks._machine import machine
+from napari_medsam2 import AnnotationSession, load_backend
+from napari_medsam2.evaluation import find_cases, load_case
+from napari_medsam2.metrics import dice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_medsam2.backend.protocol import Backend
+    from napari_medsam2.evaluation import Case
+
+_LEAST = 60
+"""Pixels of an object on a slice, below which it is not looked for there."""
+_SLICES = 8
+
+
+def found(
+    case: Case,
+    backend: Backend,
+    painted: tuple[int, np.ndarray],
+    others: Sequence[int],
+    wanted: Callable[[int], np.ndarray],
+) -> float:
+    """Return the mean Dice on the other slices of what is found there of a mask on one, ``(index, (H, W))``."""
+    with AnnotationSession(case.stack, backend=backend, kind="collection") as session:
+        label = session.add_object()
+        session.add_mask(label, *painted)
+        for _ in session.propagate():
+            pass
+        return float(np.mean([dice(session.slice_labels(i) == label, wanted(i)) for i in others]))
+
+
+def organs(case: Case, backend: Backend) -> list[float]:
+    """Return the mean Dice of each object that several slices hold."""
+    out = []
+    for target in case.targets():
+        held = [i for i in range(len(case.stack)) if (case.labels(i) == target.value).sum() > _LEAST]
+        if len(held) < 4:
+            continue
+        others = [i for i in held if i != target.index][:: max(1, len(held) // (_SLICES - 2))]
+
+        def wanted(index: int, value: int = target.value) -> np.ndarray:
+            return np.asarray(case.labels(index) == value)
+
+        out.append(found(case, backend, (target.index, wanted(target.index)), others, wanted))
+    return out
+
+
+def kinds(case: Case, backend: Backend) -> tuple[float, float]:
+    """Return the mean Dice of all objects, where all of the middle slice are painted, and where one is."""
+    count = len(case.stack)
+    first = count // 2
+    others = [i for i in range(0, count, max(1, count // _SLICES)) if i != first and (case.labels(i) > 0).sum() > 200]
+    labels = case.labels(first)
+    numbers, areas = np.unique(labels[labels > 0], return_counts=True)
+    one = numbers[areas.argsort()[len(areas) // 2]]
+    whole, alone = (
+        found(case, backend, (first, painted), others, lambda i: np.asarray(case.labels(i) > 0))
+        for painted in (labels > 0, labels == one)
+    )
+    return whole, alone
+
+
+def main() -> None:
+    """Print a line a case."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="+", type=Path, help="annotated stacks, or folders of them")
+    parser.add_argument("--weights", type=Path, help="other weights of the embedded network")
+    parser.add_argument("--kind", action="store_true", help="all objects are of one kind")
+    given = parser.parse_args()
+    backend = load_backend("compact", weights=given.weights)
+    sys.stdout.write(f"{machine()}\n")
+    for case in map(load_case, find_cases(given.cases)):
+        if case.kind != "stack":
+            continue
+        if given.kind:
+            whole, alone = kinds(case, backend)
+            said = f"all painted {whole:.3f}, one {alone:.3f}"
+        else:
+            scores = organs(case, backend)
+            said = (
+                f"{len(scores)} objects, mean Dice {np.mean(scores):.3f}" if scores else "no object of several slices"
+            )
+        sys.stdout.write(f"{case.name:28}{said}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
