@@ -15,7 +15,7 @@ _ROOT = Path(napari_medsam2.__file__).parent
 _FLOORS = [
     "errors",
     "_compact _files _journal _lock _numbers _outlines _painted _rle geometry ending overlap specks words _progress",
-    "stack reading results metrics backend.protocol",
+    "stack reading results _compose metrics backend.protocol",
     "prompts samples memory cache backend objects refine",
     "prediction _imageref",
     "_banks _meeting plan question",
