@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks._carried import carried
 from benchmarks._machine import machine
-from napari_medsam2 import AnnotationSession, load_backend
+from napari_medsam2 import load_backend
 from napari_medsam2.evaluation import find_cases, load_case
 from napari_medsam2.evaluation.judging import judge_foreground
 
@@ -55,11 +56,7 @@ def measured(case: Case, backend: Backend, share: float, order: str) -> tuple[fl
             numbers = np.random.default_rng(first).permutation(sorted(numbers)).tolist()
         painted = np.isin(labels, numbers[: max(1, round(share * len(numbers)))])
         others = [index for index in range(len(case.stack)) if index != first]
-        with AnnotationSession(case.stack, backend=backend) as session:
-            label = session.add_object()
-            session.add_mask(label, first, painted)
-            for _ in session.propagate():
-                pass
+        with carried(case.stack, backend, first, painted) as (session, label):
             found += [score for _, score in judge_foreground(case, session, label, others).pairs]
             empty += sum(not session.slice_labels(index).any() for index in others)
     return float(np.mean(found)), empty, len(found)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks._carried import carried
 from benchmarks._machine import machine
-from napari_medsam2 import AnnotationSession, load_backend
+from napari_medsam2 import load_backend
 from napari_medsam2.evaluation import find_cases, load_case
 from napari_medsam2.metrics import dice
 
@@ -39,11 +40,7 @@ def found(
     wanted: Callable[[int], np.ndarray],
 ) -> float:
     """Return the mean Dice on the other slices of what is found there of a mask on one, ``(index, (H, W))``."""
-    with AnnotationSession(case.stack, backend=backend, kind="collection") as session:
-        label = session.add_object()
-        session.add_mask(label, *painted)
-        for _ in session.propagate():
-            pass
+    with carried(case.stack, backend, *painted) as (session, label):
         return float(np.mean([dice(session.slice_labels(i) == label, wanted(i)) for i in others]))
 
 

@@ -106,13 +106,13 @@ class Grader:
             self.volumes,
             r.side_of(step),
             rng,
-            r.pieces,
-            r.far,
-            r.some,
-            r.lone,
-            r.salient,
-            r.own,
-            r.inverse,
+            pieces=r.pieces,
+            far=r.far,
+            some=r.some,
+            lone=r.lone,
+            salient=r.salient,
+            own=r.own,
+            inverse=r.inverse,
         )
         one: Callable[[bool], Clip]
         if kind == "prompt":

@@ -101,7 +101,8 @@ class MaskLayer:
 
         Where the viewer shows all slices at once, or cuts across them, `catch_up` does so after the last one of a step.
         """
-        part = None if index is None else self._patched(index)
+        # Others are drawn whole when they are looked at; while one propagates, most are not.
+        part = self._patched(index) if index is not None and index == shown else None
         if part is None:
             self.data.forget(index)
         if index is not None and self._frame.displayed() is not None:
