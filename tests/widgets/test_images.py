@@ -8,6 +8,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from qtpy.QtCore import Qt
 from tests.widgets.docking import Patch, begin, fast_model, hear, open_dock, settle
 from tests.widgets.driving import click, drag, key, wait_until
 
@@ -358,9 +359,17 @@ def test_one_prompt_for_pictures_of_different_sizes(desk: Desk) -> None:
     assert not shown[:, 50:].any()
 
 
+def _title(dock: Any, column: int) -> str:
+    return str(dock.objects.table.view.model().headerData(column, Qt.Orientation.Horizontal))
+
+
 def test_a_stack_is_annotated_as_a_collection_where_one_says_so(desk: Desk) -> None:
     dock = desk.open(full((6,)))
     dock.image.kind.setCurrentIndex(1)
+    begin(dock)
+    # The table says what it will hold before it holds anything.
+    assert not dock.objects.table.view.model().rowCount()
+    assert [_title(dock, column) for column in (3, 4)] == ["Images", "Mean px"]
     annotation = prompt_and_check(dock, (2,), 2)
     assert annotation.session.kind == "collection"
     assert not dock.propagate.direction.isEnabled()

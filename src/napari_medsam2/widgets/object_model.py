@@ -49,11 +49,16 @@ class ObjectModel(QAbstractTableModel):
         super().__init__(parent)
         self._widget = parent
         self.rows: tuple[ObjectRow, ...] = ()
+        self._measure: Measure | None = None
         self._places: dict[int, int] = {}
 
-    def set_rows(self, rows: Sequence[ObjectRow]) -> None:
-        """Show these rows; only what differs is drawn anew."""
+    def set_rows(self, rows: Sequence[ObjectRow], measure: Measure | None = None) -> None:
+        """Show these rows, or, above none of them, titles for what is measured; only what differs is drawn anew."""
         new = tuple(rows)
+        measure = new[0].measure if new else measure
+        if measure != self._measure:
+            self._measure = measure
+            self.headerDataChanged.emit(Qt.Orientation.Horizontal, 0, len(Column) - 1)
         if [row.label for row in new] != [row.label for row in self.rows]:
             self.beginResetModel()
             self.rows, self._places = new, {row.label: i for i, row in enumerate(new)}
@@ -85,7 +90,7 @@ class ObjectModel(QAbstractTableModel):
         """Return a column's title or its explanation."""
         if orientation != Qt.Orientation.Horizontal:
             return None
-        measure = self.rows[0].measure if self.rows else None
+        measure = self._measure
         size = "Volume" if measure is None else measure.name
         word = "slice" if measure is None else measure.word
         unit = "" if measure is None else f" in {short_unit(measure.unit, measure.power)}"

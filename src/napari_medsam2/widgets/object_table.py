@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from qtpy.QtGui import QPaintEvent, QResizeEvent
 
-    from napari_medsam2.widgets.rows.objects import ObjectRow
+    from napari_medsam2.widgets.rows.objects import Measure, ObjectRow
 
 __all__ = ["OPERATIONS", "SPLITS", "ObjectTable"]
 
@@ -138,12 +138,15 @@ class ObjectTable(QWidget):
 
     # -- what is shown ---------------------------------------------------------------------------------------------
 
-    def show_rows(self, rows: Sequence[ObjectRow], current: int | None = None) -> None:
-        """Show these objects, ``current`` chosen; a selection of several stays while they exist."""
+    def show_rows(self, rows: Sequence[ObjectRow], current: int | None = None, measure: Measure | None = None) -> None:
+        """Show these objects, ``current`` chosen; a selection of several stays while they exist.
+
+        ``measure`` says what their sizes are while there is none of them.
+        """
         kept = self.selection
         self._quiet = True
         try:
-            self._model.set_rows(rows)
+            self._model.set_rows(rows, measure)
             if self._view.editing:
                 # A change of the current row would end it.
                 return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_medsam2.widgets.rows.objects import ObjectRow, measure_of
+from napari_medsam2.widgets.rows.objects import Measure, ObjectRow, measure_of
 from napari_medsam2.widgets.rows.strip import Mark, StripRow, mark_of
 
 if TYPE_CHECKING:
@@ -74,6 +74,11 @@ class Ledger:
     def behind(self) -> bool:
         """Whether `measure` has something left to count."""
         return bool(self._uncounted)
+
+    @property
+    def measured_as(self) -> Measure:
+        """What the objects' sizes are."""
+        return self._measure
 
     def refresh(self, indices: Iterable[int] | None = None, seconds: float = _AT_ONCE) -> None:
         """Take over what changed.

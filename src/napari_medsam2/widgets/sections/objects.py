@@ -73,7 +73,7 @@ class ObjectsSection(Section):
             return
         hidden = [label for label in annotation.session.objects if annotation.masks.hidden(label)]
         rows = ledger.object_rows(self._board.color_of, hidden, annotation.masks.locked)
-        self.table.show_rows(rows, annotation.label or None)
+        self.table.show_rows(rows, annotation.label or None, ledger.measured_as)
 
     def _do(self, call: Any) -> None:
         annotation = self._board.annotation
