@@ -241,6 +241,30 @@ def test_an_organ_means_itself_and_the_background_the_background(
     assert turned.given is None
 
 
+@pytest.mark.parametrize("kinds", [1, 4])
+def test_of_six_that_are_alike_one_is_meant_alone_in_a_body_only(
+    material: Material, kinds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of six cells one stands for all; six small organs have names of their own."""
+    images, volumes = material
+    labels = torch.zeros(6, 200, 200, dtype=torch.int64)
+    for number in range(6):
+        # A third of a percent of the picture each.
+        labels[:, 90:102, 25 * number + 30 : 25 * number + 42] = number + 1
+    classes = torch.where(labels > 0, (labels - 1) % kinds + 1, 0)
+    row = SyntheticVolume(torch.full((6, 3, 200, 200), 0.2) + 0.5 * (labels > 0)[:, None], labels, classes)
+    monkeypatch.setattr("napari_medsam2.training.clips.read_volume", lambda _: row)
+    source = ClipSource(images, volumes, side=192, rng=np.random.default_rng(3), some=1.0, lone=1.0, own=1.0)
+    if kinds == 1:
+        with pytest.raises(RuntimeError):
+            source.collection(3, real=False)
+        return
+    for _ in range(4):
+        clip = source.collection(3, real=False)
+        assert [_pieces(mask)[1] for mask in clip.masks[0]] == [1, 1, 1]
+        assert clip.given is None
+
+
 def _pieces(mask: torch.Tensor) -> tuple[np.ndarray, int]:
     from scipy import ndimage
 

@@ -93,6 +93,7 @@ def main(
             seed + 1 + 1000 * recipe.pool,
             recipe.bodies,
             recipe.colonies,
+            recipe.heads,
             lambda done, of: _say(f"drawn {done} of {of} volumes") if done % 100 == 0 else None,
         )
         imagenet = None if weights is not None else _imagenet()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_medsam2.training.pool import AnnotatedImage
+    from napari_medsam2.training.synthetic import SyntheticVolume
 
 __all__ = ["Clip", "ClipSource"]
 
@@ -54,6 +55,8 @@ _FILLS = ((0.08, 0.7), (0.03, 0.12))
 """What share of a view's side an object takes, at its own scale and from afar."""
 _LEAST = ((0.06, 0.0015), (0.025, 0.0004))
 """The least share of the side, and of the area, of an object that is asked for: at its own scale and from afar."""
+_MANY = 4
+"""Of how many bodies of one kind one stands for all; of fewer it is meant alone."""
 
 
 class ClipSource:
@@ -185,7 +188,7 @@ class ClipSource:
         if self._some and self._rng.random() < self._some:
             numbers = np.unique(bodies[0][bodies[0] > 0])
             # Of a few large bodies one is rather meant alone, of many small ones it stands for all.
-            if len(numbers) > (3 if self._own else 1):
+            if len(numbers) >= (_MANY if self._own else 2):
                 count = 1 + int((len(numbers) - 1) * self._rng.random() ** 1.5)
                 numbers = self._rng.permutation(numbers)
                 # Nothing is drawn that is not asked for, so that other recipes' clips stay what they were.
@@ -251,26 +254,30 @@ class ClipSource:
                 bodies, (image,) = turn(rng, bodies, [crop(volume.images[i], window, self._side)])
                 images.append(image)
                 masks.append(bodies)
-            return self._kind(jitter_intensity(torch.stack(images), rng, strength=0.6, each=0.3), masks)
+            views = jitter_intensity(torch.stack(images), rng, strength=0.6, each=0.3)
+            # One organ of a tissue doesn't stand for all others of it.
+            if self._own and not _one_kind(volume):
+                return Clip(views, torch.from_numpy(np.stack(masks) > 0)[None], ordered=False)
+            return self._kind(views, masks)
         raise RuntimeError("no class in common in fifty synthetic volumes")
 
     def _collection_of_one(self, size: int) -> Clip:
-        """Sections through one specimen, in no order; the object is one large body, wherever it is seen."""
+        """Sections through one specimen, in no order; the object is one body, few like it, wherever it is seen."""
         rng = self._rng
         near = [p for i, p in enumerate(self._volumes) if i % 4 != 3]
         for _ in range(80):
             volume = read_volume(near[rng.integers(len(near))])
             order = rng.permutation(len(volume.images))[:size]
-            labels, classes = volume.labels[order].numpy().astype(np.int32), volume.classes[order[0]].numpy()
+            labels = volume.labels[order].numpy().astype(np.int32)
             numbers, areas = np.unique(labels[0][labels[0] > 0], return_counts=True)
             share = areas / labels[0].size
-            good = numbers[(share > 0.008) & (share < 0.5)]
-            if not len(good):
+            good = (share > 0.002) & (share < 0.5)
+            # Of many cells one stands for all; of a body's parts each has a name of its own.
+            if _one_kind(volume) and len(numbers) >= _MANY:
                 continue
-            value = int(rng.choice(good))
-            alike = np.unique(labels[0][classes == classes[labels[0] == value][0]])
-            if len(alike) > 4:
+            if not good.any():
                 continue
+            value = int(rng.choice(numbers[good]))
             side, images, masks = float(labels.shape[-1]), [], []
             share_of_side = rng.uniform(0.75, 1.15)
             for index, plane in zip(order, labels, strict=True):
@@ -280,7 +287,7 @@ class ClipSource:
                 images.append(crop(volume.images[index], window, self._side))
                 masks.append(crop_labels(plane, window, self._side) == value)
             stack, (views,) = turn(rng, np.stack(masks), [torch.stack(images)])
-            if stack[0].mean() > 0.004:
+            if stack[0].mean() > 0.0015:
                 return Clip(jitter_intensity(views, rng, strength=0.6, each=0.3), torch.from_numpy(stack)[None], False)
         raise RuntimeError("no large body in eighty synthetic volumes")
 
@@ -319,6 +326,11 @@ def _standing_out(image: Tensor, bodies: np.ndarray, numbers: np.ndarray) -> np.
     grey = image.mean(0).numpy()
     behind = grey[bodies == 0].mean() if (bodies == 0).any() else 0.0
     return np.argsort(-np.abs(np.asarray(ndimage.mean(grey, bodies, numbers)) - behind), kind="stable")
+
+
+def _one_kind(volume: SyntheticVolume) -> bool:
+    """Whether a volume is of cells or the like, and not of a body, whose parts have names of their own."""
+    return int(volume.classes.max()) < 3
 
 
 def _masks(stack: np.ndarray, chosen: list[int]) -> Tensor:

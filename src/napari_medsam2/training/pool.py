@@ -141,12 +141,13 @@ def synthetic_pool(
     seed: int,
     bodies: float = BODIES,
     colonies: float = 0.0,
+    heads: float = 0.0,
     report: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Draw ``count`` synthetic volumes into ``folder``, those that are not there yet; return their files.
 
     A quarter of them have slices so far apart that they are unrelated sections of one specimen. Volume ``i`` depends
-    on ``seed``, ``i``, ``bodies`` and ``colonies`` only; another ``seed`` goes with other shares. Many are
+    on ``seed``, ``i`` and the shares only; another ``seed`` goes with other shares. Many are
     drawn by as many processes as there are processors; ``report`` is told how many of how many are there.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +155,7 @@ def synthetic_pool(
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     if not missing:
         return paths
-    work = zip(*((paths[i], seed, i, slices, side, bodies, colonies) for i in missing), strict=True)
+    work = zip(*((paths[i], seed, i, slices, side, bodies, colonies, heads) for i in missing), strict=True)
     processes = min(os.cpu_count() or 1, len(missing) // _WORTH_A_PROCESS)
     with ExitStack() as stack:
         each: Callable[..., Iterable[None]] = map
@@ -181,9 +182,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _draw(path: Path, seed: int, number: int, slices: int, side: int, bodies: float, colonies: float) -> None:
+def _draw(
+    path: Path, seed: int, number: int, slices: int, side: int, bodies: float, colonies: float, heads: float
+) -> None:
     rng = np.random.default_rng([seed, number])
-    volume = synthesize(rng, slices, side, 0.4 if number % 4 == 3 else None, bodies, colonies)
+    volume = synthesize(rng, slices, side, 0.4 if number % 4 == 3 else None, bodies, colonies, heads)
     with atomic_path(path) as temporary:
         np.savez(
             temporary,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from napari_medsam2.training.anatomy import draw_anatomy
 from napari_medsam2.training.colonies import draw_colony
+from napari_medsam2.training.heads import draw_head
 from napari_medsam2.training.shapes import blur, detected, grid, smooth_field
 
 __all__ = ["BODIES", "SyntheticVolume", "synthesize"]
@@ -53,6 +54,7 @@ def synthesize(
     step: float | None = None,
     bodies: float = BODIES,
     colonies: float = 0.0,
+    heads: float = 0.0,
 ) -> SyntheticVolume:
     """Draw one synthetic volume.
 
@@ -70,8 +72,14 @@ def synthesize(
     bodies : float
         Share of sections through bodies, in [0, 1]; the other kinds keep their proportions.
     colonies : float
-        Share of all volumes, in [0, 1], that are colonies and filaments; the others keep their proportions.
+        Share of the volumes that are no heads, in [0, 1], that are colonies and filaments; the others keep their
+        proportions.
+    heads : float
+        Share of all volumes, in [0, 1], that are sections through heads.
     """
+    if heads and rng.random() < heads:
+        thickness = float(np.exp(rng.uniform(np.log(0.004), np.log(0.03)))) if step is None else step
+        return SyntheticVolume(*draw_head(rng, slices, side, thickness))
     if colonies and rng.random() < colonies:
         return SyntheticVolume(*draw_colony(rng, slices, side, rng.uniform(0.01, 0.06) if step is None else step))
     kind = rng.choice(_KINDS, p=[bodies, *(1 - bodies) * _REST])
