@@ -81,7 +81,7 @@ class ClipSource:
     lone, salient : float
         Shares of these on whose first image one body is painted, and those that stand out most.
     own : float
-        Share of the synthetic collections whose object is one large body, and none of what is like it.
+        Share of the synthetic collections whose object is one body, and none of what is like it.
     inverse : float
         Share of the real collections whose object is all that is no body.
     """
@@ -262,7 +262,7 @@ class ClipSource:
         raise RuntimeError("no class in common in fifty synthetic volumes")
 
     def _collection_of_one(self, size: int) -> Clip:
-        """Sections through one specimen, in no order; the object is one body, few like it, wherever it is seen."""
+        """Sections through one specimen, in no order; the object is one body, wherever it is seen."""
         rng = self._rng
         near = [p for i, p in enumerate(self._volumes) if i % 4 != 3]
         for _ in range(80):
@@ -273,9 +273,7 @@ class ClipSource:
             share = areas / labels[0].size
             good = (share > 0.002) & (share < 0.5)
             # Of many cells one stands for all; of a body's parts each has a name of its own.
-            if _one_kind(volume) and len(numbers) >= _MANY:
-                continue
-            if not good.any():
+            if not good.any() or (_one_kind(volume) and len(numbers) >= _MANY):
                 continue
             value = int(rng.choice(numbers[good]))
             side, images, masks = float(labels.shape[-1]), [], []
@@ -289,7 +287,7 @@ class ClipSource:
             stack, (views,) = turn(rng, np.stack(masks), [torch.stack(images)])
             if stack[0].mean() > 0.0015:
                 return Clip(jitter_intensity(views, rng, strength=0.6, each=0.3), torch.from_numpy(stack)[None], False)
-        raise RuntimeError("no large body in eighty synthetic volumes")
+        raise RuntimeError("no body to be sought alone in eighty synthetic volumes")
 
 
 def _choose(labels: np.ndarray, count: int, rng: np.random.Generator, least: tuple[float, float]) -> list[int]:

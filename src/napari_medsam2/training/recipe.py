@@ -58,7 +58,7 @@ class Recipe:
     salient: float = 0.0
     """Share of those on whose first image the bodies are painted that stand out most from what is around them."""
     own: float = 0.0
-    """Share of the synthetic collections whose object is one large body, such as an organ, and not what is like it."""
+    """Share of the synthetic collections whose object is one body, such as an organ, and not what is like it."""
     inverse: float = 0.0
     """Share of the real collections whose object is all that is no body."""
     collections_only: bool = False

@@ -78,14 +78,12 @@ def synthesize(
         Share of all volumes, in [0, 1], that are sections through heads.
     """
     if heads and rng.random() < heads:
-        thickness = float(np.exp(rng.uniform(np.log(0.004), np.log(0.03)))) if step is None else step
-        return SyntheticVolume(*draw_head(rng, slices, side, thickness))
+        return SyntheticVolume(*draw_head(rng, slices, side, _thickness(rng, step)))
     if colonies and rng.random() < colonies:
         return SyntheticVolume(*draw_colony(rng, slices, side, rng.uniform(0.01, 0.06) if step is None else step))
     kind = rng.choice(_KINDS, p=[bodies, *(1 - bodies) * _REST])
     if kind == "anatomy":
-        thickness = float(np.exp(rng.uniform(np.log(0.004), np.log(0.03)))) if step is None else step
-        return SyntheticVolume(*draw_anatomy(rng, slices, side, thickness))
+        return SyntheticVolume(*draw_anatomy(rng, slices, side, _thickness(rng, step)))
     z = np.arange(slices, dtype=np.float32) * (rng.uniform(0.01, 0.06) if step is None else step)
     if kind == "cells":
         labels, classes, soft = _cells(rng, z, side)
@@ -96,6 +94,11 @@ def synthesize(
     paint = _stain_membranes if kind == "tissue" and rng.random() < 0.6 else _paint
     images = paint(rng, labels, classes, soft, z, side)
     return SyntheticVolume(images, labels, classes)
+
+
+def _thickness(rng: np.random.Generator, step: float | None) -> float:
+    """Draw the distance of a scan's sections, in units of the side, where none is given."""
+    return float(np.exp(rng.uniform(np.log(0.004), np.log(0.03)))) if step is None else step
 
 
 def _warped_grid(rng: np.random.Generator, z: np.ndarray, side: int) -> tuple[Tensor, Tensor]:
