@@ -254,6 +254,20 @@ def test_sizes_have_their_unit_in_the_heading(qtbot: QtBot) -> None:
     assert _text(table, 1, Column.SIZE) == "…"
 
 
+def test_volumes_of_scans_are_said_in_millilitres_too(qtbot: QtBot) -> None:
+    table = _table(qtbot)
+
+    def tip(unit: str, power: int) -> str:
+        measure = Measure("Volume" if power == 3 else "Area", unit, power, 1.0, False, ())
+        table.show_rows([_row(1, size=152_340.5, measure=measure)], 1)
+        model = table.view.model()
+        return str(model.data(model.index(0, Column.SIZE), Qt.ItemDataRole.ToolTipRole))
+
+    assert tip("mm", 3) == "Volume: 152,340 mm³ (152.3 ml)"
+    assert tip("um", 3) == "Volume: 152,340 µm³"
+    assert tip("mm", 2) == "Area: 152,340 mm²"
+
+
 @pytest.mark.parametrize("width", [230, 280, 340])
 def test_names_have_room_in_a_narrow_dock(qtbot: QtBot, width: int) -> None:
     table = _table(qtbot, 60, width)

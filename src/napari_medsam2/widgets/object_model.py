@@ -202,7 +202,9 @@ def _tip(row: ObjectRow, column: int) -> str:
     if row.size is None:
         return "Being counted"
     unit = short_unit(row.measure.unit, row.measure.power)
-    return f"{row.measure.name}{', mean' if row.measure.mean else ''}: {row.size:,.6g} {unit}"
+    # Radiologists report organs in millilitres.
+    fluid = f" ({row.size / 1000:,.4g} ml)" if unit == "mm³" else ""
+    return f"{row.measure.name}{', mean' if row.measure.mean else ''}: {row.size:,.6g} {unit}{fluid}"
 
 
 def _heading(measure: Measure | None) -> str:
