@@ -18,7 +18,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from napari_medsam2.training.scanner import scan
-from napari_medsam2.training.shapes import grid, smooth_field
+from napari_medsam2.training.shapes import ellipsoid, grid, smooth_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,12 +173,7 @@ def _wall(b: _Body) -> None:
 
 
 def _ellipsoid(b: _Body, centre: tuple[float, float, float], radii: tuple[float, float, float]) -> np.ndarray:
-    """Depth inside an ellipsoid turned in the plane: 1 in its middle, 0 on its surface."""
-    angle = b.rng.uniform(0, np.pi)
-    dy, dx = b.y - centre[1], b.x - centre[2]
-    p, q = np.cos(angle) * dx + np.sin(angle) * dy, np.cos(angle) * dy - np.sin(angle) * dx
-    w = ((b.z - centre[0]) / radii[0])[:, None, None]
-    return np.asarray(1 - np.sqrt((p / radii[1]) ** 2 + (q / radii[2]) ** 2 + w * w))
+    return ellipsoid(b.rng, b.z - centre[0], b.y - centre[1], b.x - centre[2], radii)
 
 
 def _place(b: _Body, reach: float = 0.75) -> tuple[float, float, float]:

@@ -181,11 +181,11 @@ class ClipSource:
             return Clip(views, torch.from_numpy(np.stack(masks) == 0)[None], ordered=False)
         return self._kind(views, masks)
 
-    def _kind(self, images: Tensor, bodies: list[np.ndarray]) -> Clip:
-        """A collection's clip; sometimes what is painted on its first image is some of the bodies, as people do."""
+    def _kind(self, images: Tensor, bodies: list[np.ndarray], some: bool = True) -> Clip:
+        """A collection's clip; sometimes, if so, some of the bodies are painted on its first image, as people do."""
         masks = torch.from_numpy(np.stack(bodies) > 0)[None]
         given = None
-        if self._some and self._rng.random() < self._some:
+        if some and self._some and self._rng.random() < self._some:
             numbers = np.unique(bodies[0][bodies[0] > 0])
             # Of a few large bodies one is rather meant alone, of many small ones it stands for all.
             if len(numbers) >= (_MANY if self._own else 2):
@@ -256,9 +256,7 @@ class ClipSource:
                 masks.append(bodies)
             views = jitter_intensity(torch.stack(images), rng, strength=0.6, each=0.3)
             # One organ of a tissue doesn't stand for all others of it.
-            if self._own and not _one_kind(volume):
-                return Clip(views, torch.from_numpy(np.stack(masks) > 0)[None], ordered=False)
-            return self._kind(views, masks)
+            return self._kind(views, masks, some=not self._own or _one_kind(volume))
         raise RuntimeError("no class in common in fifty synthetic volumes")
 
     def _collection_of_one(self, size: int) -> Clip:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from napari_medsam2.training.scanner import scan
-from napari_medsam2.training.shapes import grid, smooth_field
+from napari_medsam2.training.shapes import ellipsoid, grid, smooth_field
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -60,12 +60,8 @@ class _Head:
 
     def lump(self, centre: tuple[float, float, float], radii: tuple[float, float, float]) -> np.ndarray:
         """Depth in a turned, uneven ellipsoid and in its mirror image: 1 in the middle, 0 on the surface."""
-        angle = self.rng.uniform(0, np.pi)
-        dy, dx = self.y - centre[1], np.abs(self.x) - centre[2]
-        p, q = np.cos(angle) * dx + np.sin(angle) * dy, np.cos(angle) * dy - np.sin(angle) * dx
-        w = ((self.z - centre[0]) / radii[0])[:, None, None]
-        bump = self.rng.uniform(0, 0.25) * self.noise[self.rng.integers(2)]
-        return np.asarray(1 - np.sqrt((p / radii[1]) ** 2 + (q / radii[2]) ** 2 + w * w) + bump)
+        depth = ellipsoid(self.rng, self.z - centre[0], self.y - centre[1], np.abs(self.x) - centre[2], radii)
+        return np.asarray(depth + self.rng.uniform(0, 0.25) * self.noise[self.rng.integers(2)])
 
     def level(self) -> float:
         """Draw a z at which there are sections, or that is close to them."""

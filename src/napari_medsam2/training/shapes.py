@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["blur", "detected", "grid", "smooth_field"]
+__all__ = ["blur", "detected", "ellipsoid", "grid", "smooth_field"]
 
 
 def smooth_field(rng: np.random.Generator, channels: int, z: np.ndarray, side: int, cells: float) -> Tensor:
@@ -31,6 +31,19 @@ def grid(side: int) -> tuple[Tensor, Tensor]:
     axis = (torch.arange(side, dtype=torch.float32) + 0.5) / side
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     return y, x
+
+
+def ellipsoid(
+    rng: np.random.Generator, dz: np.ndarray, dy: np.ndarray, dx: np.ndarray, radii: tuple[float, float, float]
+) -> np.ndarray:
+    """Depth inside an ellipsoid turned in the plane: 1 in its middle, 0 on its surface.
+
+    ``dz`` ``(T,)``, ``dy`` and ``dx`` ``(T, S, S)`` are distances from its middle, in the unit of its radii.
+    """
+    angle = rng.uniform(0, np.pi)
+    p, q = np.cos(angle) * dx + np.sin(angle) * dy, np.cos(angle) * dy - np.sin(angle) * dx
+    w = (dz / radii[0])[:, None, None]
+    return np.asarray(1 - np.sqrt((p / radii[1]) ** 2 + (q / radii[2]) ** 2 + w * w))
 
 
 def blur(image: Tensor, sigma: float) -> Tensor:
