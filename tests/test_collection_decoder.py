@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from benchmarks.unordered import found, organs
+from benchmarks.unordered import found, kinds, organs
 from safetensors.torch import load_file, save_file
 
 from napari_medsam2 import InputError, load_backend
@@ -19,6 +19,7 @@ from napari_medsam2.backend.compact import CompactBackend
 from napari_medsam2.backend.protocol import NO_POINTS, Attended, ViewPrompt
 from napari_medsam2.evaluation import load_case
 from napari_medsam2.geometry import View
+from napari_medsam2.memory import BankConfig
 from napari_medsam2.training.clips import ClipSource
 from napari_medsam2.training.pool import AnnotatedImage, load_images, synthetic_pool
 from napari_medsam2.training.recipe import PHASES, Recipe
@@ -339,3 +340,20 @@ def test_one_painted_organ_finds_that_organ_and_not_the_others(shared_data: Path
     assert len(scores) == 20
     # 0.661 with the decoder that stacks have; 0.339 where training had shown nuclei alone.
     assert np.mean(scores) > 0.6
+
+
+def test_the_bank_keeps_one_organ_from_becoming_all_that_the_model_takes_for_it(
+    shared_data: Path, backend: Backend
+) -> None:
+    """A mask that went astray is a memory as well: weighing as much as the painted one it draws others after it."""
+    case = load_case(shared_data / "ct-thorax-abdomen-3mm")
+    own, fifo = (organs(case, backend, bank, every=3) for bank in (BankConfig(), BankConfig("fifo")))
+    assert len(own) > 5
+    assert np.mean(own) > np.mean(fifo) + 0.05
+
+
+def test_masks_of_doubtful_images_help_those_that_follow(shared_data: Path, backend: Backend) -> None:
+    """0.57 from the painted nucleus alone, as of kinds of image that it does not know the model doubts all it finds."""
+    case = load_case(shared_data / "nuclei-3d")
+    _, alone = kinds(case, backend)
+    assert alone > 0.7

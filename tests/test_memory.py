@@ -140,6 +140,27 @@ def test_self_sorting_weighs_by_likeness_to_the_slice() -> None:
     np.testing.assert_allclose([a.weight for a in read], [1, 0.5, 1e-3], rtol=1e-5)
 
 
+def test_what_nobody_checked_weighs_less_where_it_is_trusted_less() -> None:
+    bank: Bank = (_angle(0, 60, reason="prompt"), _angle(1, 0), _angle(2, 60, reason="pinned"), _angle(3, 60))
+    read = select(bank, _unit([1, 0]), BankConfig("self-sorting", trust=0.1))
+    # The cosines are 0.5, 1, 0.5 and 0.5.
+    np.testing.assert_allclose([a.weight for a in read], [1, 0.2, 1, 0.1], rtol=1e-5)
+
+
+def test_the_papers_settings_hold_but_for_the_embedded_network_and_images_without_order() -> None:
+    for kind, network in (("stack", "compact"), ("stack", "sam2.1-tiny"), ("collection", "sam2.1-tiny")):
+        suited = BankConfig().suited(kind, network)  # type: ignore[arg-type]
+        assert (suited.threshold, suited.trust) == (0.6, 1.0)
+    suited = BankConfig().suited("collection", "compact")
+    assert suited.threshold is not None
+    assert suited.trust is not None
+    assert suited.threshold < 0.6
+    assert 0 < suited.trust < 1
+    chosen = BankConfig(size=5, threshold=0.7, trust=0.9)
+    assert chosen.suited("collection", "compact") == chosen
+    assert BankConfig(draws=True).suited("collection", "compact").trust == 1, "draws are the paper's"
+
+
 def test_draws_are_repeatable_and_follow_the_weights() -> None:
     bank: Bank = (_angle(0, 0), _angle(1, 60), _angle(2, 89.9))
     config = BankConfig("self-sorting", draws=True, seed=3)
@@ -194,6 +215,10 @@ def test_bad_settings_are_named() -> None:
         ({"threshold": math.nan}, "threshold of a memory bank must be a finite number, not nan"),
         ({"threshold": "0.6"}, "threshold of a memory bank must be a finite number, not '0.6'"),
         ({"tolerance": math.inf}, "tolerance of a memory bank must be a finite number, not inf"),
+        ({"tolerance": None}, "tolerance of a memory bank must be a finite number, not None"),
+        ({"trust": "all"}, "trust of a memory bank must be a finite number, not 'all'"),
+        ({"trust": 0}, r"trust of a memory bank must lie above 0 and up to 1, not 0\.0"),
+        ({"trust": 1.5}, r"trust of a memory bank must lie above 0 and up to 1, not 1\.5"),
     ):
         with pytest.raises(InputError, match=words):
             BankConfig("released", **settings)

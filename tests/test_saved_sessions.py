@@ -10,7 +10,7 @@ import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -414,6 +414,34 @@ def test_what_is_no_session_is_named(tmp_path: Path) -> None:
     (tmp_path / JOURNAL).write_bytes(MAGIC.replace(b"1\n", b"2\n"))
     with pytest.raises(InputError, match="newer version"):
         reopen(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda bank: bank.pop("trust"), ""),
+        (lambda bank: bank.update(threshold=0.6), ""),
+        (lambda bank: bank.pop("threshold"), "its settings are incomplete"),
+        (lambda bank: bank.update(threshold="0.6"), "its threshold is '0.6'"),
+        (lambda bank: bank.update(trust=[1]), r"its trust is \[1\]"),
+        (lambda bank: bank.update(trust=7), "above 0 and up to 1, not 7"),
+        (lambda bank: bank.update(policy=None), "its policy is None"),
+    ],
+)
+def test_a_banks_settings_are_read_as_data(saved: tuple[Path, str], change: Callable[[Any], Any], words: str) -> None:
+    """The first two are what earlier versions wrote."""
+    folder, expected = saved
+    path = folder / JOURNAL
+    records = [piece for _, piece in read_records(path, Tail())]
+    change(records[0].head["bank"])
+    path.write_bytes(MAGIC + b"".join(pack(piece, number) for number, piece in enumerate(records)))
+    if words:
+        with pytest.raises(InputError, match=words):
+            reopen(folder)
+    else:
+        session = reopen(folder)
+        assert content(session) == expected
+        session.close()
 
 
 def forge(folder: Path, change: dict[str, object], blobs: tuple[Blob, ...] = ()) -> None:

@@ -7,7 +7,7 @@ The equations, and where each is from, are in ``docs/memory-bank.md``.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -26,6 +26,10 @@ Policy = Literal["self-sorting", "released", "fifo"]
 Bank = tuple[Memory, ...]
 
 _SIZES: dict[str, int] = {"self-sorting": 8, "released": 16, "fifo": 6}
+_PAPERS = 0.6, 1.0
+"""MedSAM-2's threshold; and there a memory that the network made weighs as much as a person's."""
+_UNORDERED = {"compact": (0.3, 0.05)}
+"""The threshold and the trust that suit a network where images have no order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +43,17 @@ class BankConfig:
     size : int, optional
         How many memories are kept. For ``fifo`` prompted slices come on top; for ``self-sorting`` and ``released``
         they count, though they stay even where they are more than that. Default 8, 16 and 6.
-    threshold : float
-        ``self-sorting`` admits memories with a predicted IoU above it.
+    threshold : float, optional
+        ``self-sorting`` admits memories with a predicted IoU above it. Default: what suits the network, see `suited`.
     tolerance : float
         ``released`` replaces a member only if the newcomer's predicted IoU exceeds the member's less this.
     draws : bool
         Whether ``self-sorting`` resamples at random, as the paper has it, instead of weighting.
     seed : int
         Of the random draws; 0 or more.
+    trust : float, optional
+        ``self-sorting``, without draws: how much a memory that no person made weighs, relative to one that a person
+        made; above 0, up to 1. Default: what suits the network, see `suited`.
 
     Raises
     ------
@@ -56,10 +63,11 @@ class BankConfig:
 
     policy: Policy = "self-sorting"
     size: int | None = None
-    threshold: float = 0.6
+    threshold: float | None = None
     tolerance: float = 0.1
     draws: bool = False
     seed: int = 0
+    trust: float | None = None
 
     def __post_init__(self) -> None:
         if self.policy not in get_args(Policy):
@@ -67,8 +75,10 @@ class BankConfig:
         # Numbers become Python's own: numpy's cannot be written into a session.
         for name in ("seed",) if self.size is None else ("seed", "size"):
             object.__setattr__(self, name, check_whole(getattr(self, name), f"the {name} of a memory bank"))
-        for name in ("threshold", "tolerance"):
+        for name in ("threshold", "tolerance", "trust"):
             value = getattr(self, name)
+            if value is None and name != "tolerance":
+                continue
             if not isinstance(value, Real) or not math.isfinite(value):
                 raise InputError(f"the {name} of a memory bank must be a finite number, not {value!r}")
             object.__setattr__(self, name, float(value))
@@ -77,11 +87,36 @@ class BankConfig:
             raise InputError(f"a memory bank needs room for at least 1 memory, not {self.size}")
         if self.seed < 0:
             raise InputError(f"the seed of a memory bank must be 0 or more, not {self.seed}")
+        if self.trust is not None and not 0 < self.trust <= 1:
+            raise InputError(f"the trust of a memory bank must lie above 0 and up to 1, not {self.trust}")
 
     @property
     def capacity(self) -> int:
         """How many memories are kept."""
         return _SIZES[self.policy] if self.size is None else self.size
+
+    def suited(self, kind: Literal["stack", "collection"], network: str) -> BankConfig:
+        """Fill in what nobody chose: threshold and trust as they suit a network and what it looks at.
+
+        Parameters
+        ----------
+        kind : str
+            ``"stack"`` or ``"collection"``.
+        network : str
+            The backend's name.
+
+        Returns
+        -------
+        BankConfig
+            With a threshold and a trust: those of the paper, 0.6 and 1, but for the embedded network and images
+            without order (measured in ``docs/memory-bank.md``). Random draws are the paper's, and keep its trust.
+        """
+        threshold, trust = _UNORDERED.get(network, _PAPERS) if kind == "collection" else _PAPERS
+        return replace(
+            self,
+            threshold=threshold if self.threshold is None else self.threshold,
+            trust=(1.0 if self.draws else trust) if self.trust is None else self.trust,
+        )
 
 
 def admit(bank: Bank, new: Memory, config: BankConfig) -> Bank:
@@ -110,7 +145,7 @@ def admit(bank: Bank, new: Memory, config: BankConfig) -> Bank:
         return _trim(bank, new, config)
     if config.policy == "released":
         return _admit_released(bank, new, config)
-    if new.confidence <= config.threshold:
+    if new.confidence <= (_PAPERS[0] if config.threshold is None else config.threshold):
         return bank
     return _trim(bank, new, config)
 
@@ -196,9 +231,9 @@ def select(
     -------
     tuple of Attended
         ``fifo``: all, numbered by their distance from the slice where there is a ``run``, else by recency.
-        ``self-sorting``: all, weighted by ``p_i ∝ max(sim(F, E_i), 0)``; or, with ``draws``, as many as the bank holds,
-        drawn with replacement. ``released``: drawn by the softmax of the
-        similarities.
+        ``self-sorting``: all, weighted by ``p_i ∝ max(sim(F, E_i), 0)``, times the
+        trust where no person made them; or, with ``draws``, as many as the bank holds, drawn with replacement.
+        ``released``: drawn by the softmax of the similarities.
     """
     if config.policy == "fifo":
         loose = [m for m in bank if not m.pinned]
@@ -236,5 +271,6 @@ def odds(bank: Bank, descriptor: Tensor, config: BankConfig) -> np.ndarray:
     if config.policy == "released":
         weights = np.exp(similarity - similarity.max())
     else:
-        weights = np.maximum(similarity, 1e-3)
+        trust = _PAPERS[1] if config.trust is None else config.trust
+        weights = np.maximum(similarity, 1e-3) * np.where([m.pinned for m in bank], 1.0, trust)
     return np.asarray(weights / weights.sum())

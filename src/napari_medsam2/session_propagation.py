@@ -105,7 +105,7 @@ class PropagatingSession(JudgedSession):
             self._cache,
             seeds,
             self.kind,
-            self.bank,
+            self.bank.suited(self.kind, self.backend.name),
             direction,
             first,
             last,

@@ -74,11 +74,20 @@ class Settings:
         if head.get("op") != "session" or head.get("kind") not in ("stack", "collection"):
             raise ValueError("it is no beginning of a session")
         bank, model = head.get("bank"), head.get("model")
-        if not isinstance(model, str) or not isinstance(bank, dict) or bank.keys() != set(BankConfig.__slots__):
+        if not isinstance(model, str) or not isinstance(bank, dict):
             raise ValueError("its settings are incomplete")
-        kinds = {"policy": str, "size": int, "threshold": (int, float), "tolerance": (int, float), "draws": bool}
-        for name, wanted in (kinds | {"seed": int}).items():
-            if not isinstance(bank[name], wanted) and not (name == "size" and bank[name] is None):  # type: ignore[arg-type]
+        # Earlier versions knew no trust.
+        bank = {"trust": None, **bank}
+        if bank.keys() != set(BankConfig.__slots__):
+            raise ValueError("its settings are incomplete")
+        number = (int, float)
+        kinds: dict[str, type | tuple[type, ...]] = {
+            "policy": str, "size": int, "threshold": number, "tolerance": number, "draws": bool, "seed": int,
+            "trust": number,
+        }  # fmt: skip
+        for name, wanted in kinds.items():
+            unsaid = bank[name] is None and name in ("size", "threshold", "trust")
+            if not unsaid and not isinstance(bank[name], wanted):
                 raise ValueError(f"its {name} is {bank[name]!r}")
         return cls(ImageReference.from_json(head.get("image")), head["kind"], BankConfig(**bank), model)
 

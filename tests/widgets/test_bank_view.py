@@ -110,21 +110,20 @@ def test_the_summary_says_who_read_what(qtbot: QtBot) -> None:
     assert view.cards == ()
 
 
-def _settings(view: BankView) -> tuple[QComboBox, QSpinBox, QDoubleSpinBox]:
+def _settings(view: BankView) -> tuple[QComboBox, QSpinBox, QDoubleSpinBox, QDoubleSpinBox]:
     view.set_advanced(True)
-    boxes = view.findChild(QComboBox), view.findChild(QSpinBox), view.findChild(QDoubleSpinBox)
-    policy, size, threshold = boxes
+    policy, size = view.findChild(QComboBox), view.findChild(QSpinBox)
+    threshold, trust = view.findChildren(QDoubleSpinBox)
     assert policy is not None
     assert size is not None
-    assert threshold is not None
-    return policy, size, threshold
+    return policy, size, threshold, trust
 
 
 def test_settings_are_shown_and_changed(qtbot: QtBot) -> None:
     view = _view(qtbot, config=BankConfig(size=5, draws=True))
-    policy, size, threshold = _settings(view)
+    policy, size, threshold, trust = _settings(view)
     heard = _heard(view)
-    assert size.value() == 5
+    assert (size.value(), threshold.value(), trust.value()) == (5, 0.6, 1.0)
     QTest.keyClick(size, Qt.Key.Key_Up)
     assert heard.pop() == ("config_changed", BankConfig(size=6, draws=True))
     QTest.keyClick(threshold, Qt.Key.Key_Down)
@@ -134,8 +133,24 @@ def test_settings_are_shown_and_changed(qtbot: QtBot) -> None:
     assert config == BankConfig("fifo", threshold=0.55, draws=True)
     assert size.value() == config.capacity == 6
     assert not threshold.isEnabled()
+    assert not trust.isEnabled()
     view.show_rows(_CARDS, BankConfig("released"))
     assert (policy.currentData(), size.value()) == ("released", 16)
+    assert heard == []
+
+
+def test_what_nobody_chose_is_shown_as_it_holds_and_stays_unchosen(qtbot: QtBot) -> None:
+    view = _view(qtbot)
+    view.show_rows(_CARDS, BankConfig(), "cells", BankConfig(threshold=0.3, trust=0.003))
+    _, size, threshold, trust = _settings(view)
+    heard = _heard(view)
+    assert (threshold.value(), trust.value()) == (0.3, 0.01)
+    QTest.keyClick(size, Qt.Key.Key_Up)
+    assert heard.pop() == ("config_changed", BankConfig(size=9))
+    assert (threshold.value(), trust.value()) == (0.3, 0.01)
+    QTest.keyClick(trust, Qt.Key.Key_Up)
+    assert heard.pop() == ("config_changed", BankConfig(size=9, trust=0.06))
+    assert (threshold.value(), trust.value()) == (0.3, 0.06)
     assert heard == []
 
 

@@ -105,7 +105,7 @@ PHASES = (
     Recipe(
         seed=6, steps=1000, side=192, final_share=0.6, singles=0, stacks=0, collections=8, parts=4, real=0.5,
         learning_rate=5e-4, warmup=30, average=0.995, pool=5, bodies=0.6, colonies=0.4, heads=0.25, some=0.75,
-        lone=0.35, salient=0.4, own=0.6, inverse=0.1, volumes=600, blend=0.65, collections_only=True,
+        lone=0.35, salient=0.4, own=0.6, inverse=0.1, volumes=600, collections_only=True,
     ),
 )  # fmt: skip
 """The recipes, one after the other; each goes on from the weights that the one before gives."""

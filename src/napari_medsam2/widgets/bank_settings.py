@@ -1,4 +1,4 @@
-"""How a memory bank chooses: policy, size and threshold."""
+"""How a memory bank chooses: policy, size, threshold and trust."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _POLICY_TIPS = {
 
 
 class BankSettings(QWidget):
-    """Policy, size and threshold of a bank.
+    """Policy, size, threshold and trust of a bank.
 
     Parameters
     ----------
@@ -40,7 +40,8 @@ class BankSettings(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._config = BankConfig()
+        self._config = self._suited = BankConfig()
+        self._shown: dict[str, float] = {}
         self._policy = QComboBox()
         for number, policy in enumerate(get_args(Policy)):
             self._policy.addItem(POLICIES[policy], policy)
@@ -53,29 +54,36 @@ class BankSettings(QWidget):
         self._threshold.setRange(0.0, 1.0)
         self._threshold.setSingleStep(0.05)
         self._threshold.setToolTip("The bank takes memories whose confidence is above this")
+        self._trust = QDoubleSpinBox()
+        self._trust.setRange(0.01, 1.0)
+        self._trust.setSingleStep(0.05)
+        self._trust.setToolTip("How much a memory of the model's own weighs, relative to one that you made or pinned")
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 4, 0)
         form.setVerticalSpacing(4)
         form.addRow("Policy", self._policy)
         form.addRow("Memories", self._size)
         form.addRow("Confident above", self._threshold)
-        for box in (self._size, self._threshold):
+        form.addRow("Weight of its own", self._trust)
+        for box in (self._size, self._threshold, self._trust):
             box.setKeyboardTracking(False)
             box.valueChanged.connect(self._on_change)
         self._policy.currentIndexChanged.connect(self._on_policy)
         self.show_config(self._config)
 
-    def show_config(self, config: BankConfig) -> None:
-        """Show a session's settings; emits nothing."""
-        self._config = config
-        boxes = (self._policy, self._size, self._threshold)
+    def show_config(self, config: BankConfig, suited: BankConfig | None = None) -> None:
+        """Show a session's settings, and what holds where it has none (`BankConfig.suited`); emits nothing."""
+        self._config, self._suited = config, config.suited("stack", "") if suited is None else suited
+        boxes = (self._policy, self._size, self._threshold, self._trust)
         for box in boxes:
             box.blockSignals(True)
         self._policy.setCurrentIndex(self._policy.findData(config.policy))
         self._policy.setToolTip(_POLICY_TIPS[config.policy])
         self._size.setValue(config.capacity)
-        self._threshold.setValue(config.threshold)
-        self._threshold.setEnabled(config.policy == "self-sorting")
+        for name, box in self._shares():
+            box.setValue(getattr(self._suited, name))
+            self._shown[name] = box.value()
+            box.setEnabled(config.policy == "self-sorting")
         for box in boxes:
             box.blockSignals(False)
 
@@ -84,10 +92,20 @@ class BankSettings(QWidget):
         self._emit(replace(self._config, policy=self._policy.currentData(), size=None))
 
     def _on_change(self) -> None:
-        size = self._config.size if self._size.value() == self._config.capacity else self._size.value()
-        self._emit(replace(self._config, size=size, threshold=round(self._threshold.value(), 4)))
+        changed: dict[str, float | None] = {}
+        if self._size.value() != self._config.capacity:
+            changed["size"] = self._size.value()
+        for name, box in self._shares():
+            # The box rounds: what was not touched stays as it is, and what nobody chose stays so.
+            if box.value() != self._shown[name]:
+                changed[name] = round(box.value(), box.decimals())
+        self._emit(replace(self._config, **changed))  # type: ignore[arg-type]
+
+    def _shares(self) -> tuple[tuple[str, QDoubleSpinBox], ...]:
+        return ("threshold", self._threshold), ("trust", self._trust)
 
     def _emit(self, config: BankConfig) -> None:
         if config != self._config:
-            self.show_config(config)
+            chosen = {name: value for name, _ in self._shares() if (value := getattr(config, name)) is not None}
+            self.show_config(config, replace(self._suited, **chosen))
             self.changed.emit(config)

@@ -103,7 +103,9 @@ class BankView(QWidget):
         layout.addWidget(self._toggle, 0, Qt.AlignmentFlag.AlignLeft)
         layout.addWidget(self._settings)
 
-    def show_rows(self, cards: Sequence[BankCard], config: BankConfig, title: str = "") -> None:
+    def show_rows(
+        self, cards: Sequence[BankCard], config: BankConfig, title: str = "", suited: BankConfig | None = None
+    ) -> None:
         """Show these memories.
 
         Parameters
@@ -114,8 +116,10 @@ class BankView(QWidget):
             The session's.
         title : str
             What read them, such as ``"nucleus 1, slice 12"``.
+        suited : BankConfig, optional
+            What holds where the session's says nothing; that of a stack if not given.
         """
-        self._settings.show_config(config)
+        self._settings.show_config(config, suited)
         read = sum(card.weight is not None for card in cards)
         memories = "1 memory" if read == 1 else f"{read} memories"
         if read:

@@ -188,7 +188,8 @@ class BankPanel(Panel):
         known = {at: found.bare.confidence for at in pins if (found := session.results.packed(label, at)) is not None}
         cards = bank_cards(() if packed is None else packed.read, pins, self._board.axis, known)
         name = session.objects[label].name if label in session.objects else ""
-        self.view.show_rows(cards, session.bank, f"{name}, {self._board.axis.title(index)}" if name else "")
+        title = f"{name}, {self._board.axis.title(index)}" if name else ""
+        self.view.show_rows(cards, session.bank, title, session.bank.suited(session.kind, session.backend.name))
 
     def _wish(self, index: int, verb: str) -> None:
         annotation = self._board.bench.need()
