@@ -52,8 +52,8 @@ class BankConfig:
     seed : int
         Of the random draws; 0 or more.
     trust : float, optional
-        ``self-sorting``, without draws: how much a memory that no person made weighs, relative to one that a person
-        made; above 0, up to 1. Default: what suits the network, see `suited`.
+        ``self-sorting``: how much a memory that no person made weighs, relative to one that a person made or pinned;
+        above 0, up to 1. Default: what suits the network, see `suited`.
 
     Raises
     ------
