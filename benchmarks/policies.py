@@ -15,31 +15,26 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks._machine import machine
+from benchmarks._ways import PAPERS, WAYS
 from napari_medsam2 import AnnotationSession, ImageStack, load_backend
 from napari_medsam2.evaluation import find_cases, load_case
 from napari_medsam2.evaluation.judging import judge_objects
 from napari_medsam2.geometry import tight_box
-from napari_medsam2.memory import BankConfig
 from napari_medsam2.metrics import dice
 
 if TYPE_CHECKING:
     from napari_medsam2.backend.protocol import Backend
     from napari_medsam2.evaluation.cases import Case, Target
+    from napari_medsam2.memory import BankConfig
 
-WAYS: dict[str, dict[str, Any]] = {
-    "self-sorting": {},
-    "the paper's": {"threshold": 0.6, "trust": 1.0},
-    "released": {"policy": "released"},
-    "fifo": {"policy": "fifo"},
-}
-"""Policies; the second one is the first with the paper's settings, which in stacks are its own."""
 SEEDS = (0, 1, 2)
 
 
@@ -117,9 +112,9 @@ def main() -> None:
         if given.only not in name:
             continue
         for way, size in product(WAYS, given.sizes):
-            bank = BankConfig(size=size, **WAYS[way])
-            if way == "the paper's" and some[0].kind == "stack":
+            if way == PAPERS and some[0].kind == "stack":
                 continue
+            bank = replace(WAYS[way], size=size)
             began = time.perf_counter()
             scores = [
                 on_stack(some[0], backend, bank, seed, given.objects)

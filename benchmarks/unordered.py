@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks._carried import carried
 from benchmarks._machine import machine
+from benchmarks._ways import WAYS
 from napari_medsam2 import load_backend
 from napari_medsam2.evaluation import find_cases, load_case
 from napari_medsam2.memory import BankConfig
@@ -34,14 +35,8 @@ if TYPE_CHECKING:
 _LEAST = 60
 """Pixels of an object on a slice, below which it is not looked for there."""
 _SLICES = 8
-BANKS = {
-    "as shipped": BankConfig(),
-    "the paper's": BankConfig(threshold=0.6, trust=1.0),
-    "released": BankConfig("released"),
-    "fifo": BankConfig("fifo"),
-    "none": BankConfig(threshold=1.0),
-}
-"""Predicted IoU is never above 1."""
+ALONE = "none"
+"""No memory is kept but the painted slice's: predicted IoU is never above 1."""
 
 
 def found(
@@ -88,6 +83,15 @@ def kinds(case: Case, backend: Backend, bank: BankConfig | None = None) -> tuple
     return whole, alone
 
 
+def said(case: Case, backend: Backend, bank: BankConfig, of_a_kind: bool) -> str:
+    """Return what is printed of a stack."""
+    if of_a_kind:
+        whole, alone = kinds(case, backend, bank)
+        return f"all painted {whole:.3f}, one {alone:.3f}"
+    scores = organs(case, backend, bank)
+    return f"{len(scores)} objects, mean Dice {np.mean(scores):.3f}" if scores else "no object of several slices"
+
+
 def main() -> None:
     """Print a line a case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -98,21 +102,12 @@ def main() -> None:
     given = parser.parse_args()
     backend = load_backend("compact", weights=given.weights)
     sys.stdout.write(f"{machine()}\n")
+    banks = WAYS | {ALONE: BankConfig(threshold=1.0)} if given.banks else {"": BankConfig()}
     for case in map(load_case, find_cases(given.cases)):
         if case.kind != "stack":
             continue
-        for name, bank in BANKS.items() if given.banks else (("", BankConfig()),):
-            if given.kind:
-                whole, alone = kinds(case, backend, bank)
-                said = f"all painted {whole:.3f}, one {alone:.3f}"
-            else:
-                scores = organs(case, backend, bank)
-                said = (
-                    f"{len(scores)} objects, mean Dice {np.mean(scores):.3f}"
-                    if scores
-                    else "no object of several slices"
-                )
-            sys.stdout.write(f"{case.name:28}{name:14}{said}\n")
+        for name, bank in banks.items():
+            sys.stdout.write(f"{case.name:28}{name:14}{said(case, backend, bank, given.kind)}\n")
             sys.stdout.flush()
 
 
