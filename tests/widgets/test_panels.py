@@ -6,18 +6,18 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QSpinBox
+from qtpy.QtWidgets import QDoubleSpinBox, QSpinBox
 from tests.widgets.docking import settle
 from tests.widgets.driving import click, key, wait_until
 from tests.widgets.test_dock import begin, dock, world
 
+from napari_medsam2.memory import BankConfig
 from napari_medsam2.widgets.panels import BankPanel, GalleryPanel, Panel, ReviewPanel
 
 if TYPE_CHECKING:
-    import pytest
-
     from napari_medsam2.widgets.dock import MedSam2Dock
 
 __all__ = ["dock"]
@@ -82,6 +82,26 @@ def test_enter_in_the_gallery_goes_to_an_image_and_accepts_nothing(dock: MedSam2
         QTest.keyClick(gallery, code)
     assert annotation.index == 5
     assert not annotation.session.marks
+
+
+@pytest.mark.parametrize(("kind", "suited"), [("Collection", (0.3, 0.05)), ("Stack", (0.6, 1.0))])
+def test_the_bank_shows_the_settings_that_hold_and_what_is_changed_holds(
+    dock: MedSam2Dock, kind: str, suited: tuple[float, float]
+) -> None:
+    dock.image.kind.setCurrentText(kind)
+    annotation = begin(dock)
+    click(dock.bench.viewer, world(dock, 28, 28))
+    settle(annotation)
+    bank = in_front(dock, BankPanel)
+    bank.view.set_advanced(True)
+    threshold, trust = bank.view.findChildren(QDoubleSpinBox)
+    assert (threshold.value(), trust.value()) == suited
+    assert annotation.session.plan().bank == BankConfig(threshold=suited[0], trust=suited[1])
+    trust.setFocus()
+    QTest.keyClick(trust, Qt.Key.Key_Down)
+    assert annotation.session.bank == BankConfig(trust=trust.value())
+    assert annotation.session.plan().bank == BankConfig(threshold=suited[0], trust=trust.value())
+    assert trust.value() < suited[1]
 
 
 def test_the_gallery_s_pictures_are_made_of_what_is_seen_as_it_is(
