@@ -535,6 +535,29 @@ def test_the_command_makes_every_phase_with_its_own_volumes_and_starts_from_the_
         command.main(tmp_path / "data", tmp_path / "none", phase=2)
 
 
+def test_two_phases_at_once_give_what_one_after_the_other_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is shipped was made phase by phase, each begun with the file that the one before wrote."""
+    _case(tmp_path / "data" / "disc-00", 0)
+    first, second = replace(_TINY, steps=2), replace(_TINY, steps=2, seed=1)
+    monkeypatch.setattr(command, "_SLICES", 4)
+    monkeypatch.setattr(command, "_SIDE", 96)
+
+    def made(name: str, phases: tuple[Recipe, ...], **options: Any) -> tuple[Path, dict[str, torch.Tensor]]:
+        monkeypatch.setattr(command, "PHASES", phases)
+        command.main(tmp_path / "data", tmp_path / name, volumes=4, every=1, **options)
+        path = tmp_path / name / "compact.safetensors"
+        return path, load_file(path)
+
+    _, at_once = made("both", (first, second))
+    path, before = made("first", (first,))
+    _, after = made("second", (first, second), start=path, phase=2)
+    assert any(not torch.equal(before[name], after[name]) for name in after)
+    assert at_once.keys() == after.keys()
+    assert [name for name in after if not torch.equal(at_once[name], after[name])] == []
+
+
 def test_the_command_goes_on_with_the_same_material_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

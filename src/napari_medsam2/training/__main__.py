@@ -18,7 +18,7 @@ from napari_medsam2.backend import choose_device
 from napari_medsam2.errors import InputError
 from napari_medsam2.training.pool import fingerprint, load_images, synthetic_pool
 from napari_medsam2.training.recipe import PHASES
-from napari_medsam2.training.trainer import Trainer, check_material, export_weights
+from napari_medsam2.training.trainer import Trainer, check_material, export_weights, shipped
 
 if TYPE_CHECKING:
     import torch
@@ -103,7 +103,7 @@ def main(
         trainer = Trainer(recipe, images, files, imagenet, weights, materials[number], here, count)
         with closing(trainer):
             trained |= _train(trainer, output, checkpoints[number], every, number)
-        weights = trainer.result()
+        weights = shipped(trainer)
     if not trained:
         _say(f"already finished: {output} holds every step; give another output folder to train anew")
 

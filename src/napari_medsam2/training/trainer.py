@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from napari_medsam2.training.pool import AnnotatedImage
 
-__all__ = ["Trainer", "check_material", "export_weights"]
+__all__ = ["Trainer", "check_material", "export_weights", "shipped"]
 
 
 class Trainer:
@@ -211,15 +211,22 @@ def _read(path: Path) -> dict[str, Any]:
     return state
 
 
+def shipped(trainer: Trainer) -> dict[str, Tensor]:
+    """Return what training gives as it is shipped, in fp16.
+
+    The next phase begins with these, so that it makes the same steps whether it follows at once or from a file.
+    """
+    return {k: v.half().contiguous() for k, v in trainer.result().items() if not k.endswith("num_batches_tracked")}
+
+
 def export_weights(trainer: Trainer, path: Path) -> None:
     """Write what training gives as fp16 safetensors, with what they are in the header."""
     from safetensors.torch import save
 
-    tensors = {k: v.half().contiguous() for k, v in trainer.result().items() if not k.endswith("num_batches_tracked")}
     header = {
         "format": "napari-medsam2-compact",
         "version": "1",
         "recipe": json.dumps(asdict(trainer.recipe)),
         "step": str(trainer.step),
     }
-    write_bytes(path, save(tensors, metadata=header))
+    write_bytes(path, save(shipped(trainer), metadata=header))
