@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 import napari_medsam2
 from napari_medsam2 import InputError, load_backend
-from napari_medsam2.backend._compact_network import CompactNetwork
+from napari_medsam2.backend._compact_folding import FoldedEncoder
+from napari_medsam2.backend._compact_network import CompactNetwork, Encoder, Features
 from napari_medsam2.backend._compact_weights import load_state
 from napari_medsam2.backend._planes import draw_planes
 from napari_medsam2.backend.compact import CompactBackend
@@ -101,6 +102,40 @@ def test_weights_of_the_first_version_s_judge_answer_as_they_did(images: torch.T
         found = network.decode(features, planes, readout, known)
     torch.testing.assert_close(found.iou, expected.iou)
     torch.testing.assert_close(found.score, expected.score)
+
+
+@pytest.mark.parametrize(("count", "side"), [(1, 256), (3, 192), (2, 320)])
+def test_the_folded_encoder_gives_what_the_trained_one_gives(count: int, side: int) -> None:
+    """Padding, batch norms of any statistics, strides and skips; float64, so that only a mistake is a difference."""
+    generator = torch.Generator().manual_seed(side)
+    encoder = Encoder().double().eval()
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.running_var, module.weight):
+                assert tensor is not None
+                tensor.data.uniform_(0.5, 2.0, generator=generator)
+            for tensor in (module.running_mean, module.bias):
+                assert tensor is not None
+                tensor.data.uniform_(-0.5, 0.5, generator=generator)
+    views = torch.rand(count, 3, side, side, generator=generator, dtype=torch.float64)
+    before = views.clone()
+    with torch.no_grad():
+        expected = encoder(views)
+        found = FoldedEncoder(encoder)(views)
+    assert [tuple(m.shape[2:]) for m in found] == [(side // s, side // s) for s in (2, 4, 8, 16, 32)]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    assert torch.equal(views, before)
+
+
+def test_the_backend_encodes_as_the_shipped_weights_do(images: torch.Tensor, backend: Backend) -> None:
+    network = CompactNetwork().eval()
+    load_state(network, load_file(_SHIPPED), "the shipped weights")
+    with torch.no_grad():
+        expected = network.encode(images)
+    found: Features = backend.encode(images).features  # type: ignore[attr-defined]
+    for one, other in zip(found, expected, strict=True):
+        assert float((one - other).abs().max() / other.abs().max()) < 2e-5
 
 
 def test_the_judge_sees_how_the_mask_agrees_with_its_neighbour_and_the_memories() -> None:

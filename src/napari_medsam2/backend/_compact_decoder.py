@@ -92,7 +92,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.first_norm(self.first(x)), inplace=True)
-        return F.relu(x + self.second_norm(self.second(y)))
+        return F.relu(x + self.second_norm(self.second(y)), inplace=True)
 
 
 class SelfAttention(nn.Module):

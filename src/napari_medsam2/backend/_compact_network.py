@@ -34,7 +34,7 @@ from napari_medsam2.backend._compact_decoder import (
     up,
 )
 
-__all__ = ["CONTEXT", "PLANES", "WIDTH", "CompactNetwork", "Features", "Prediction"]
+__all__ = ["CONTEXT", "PLANES", "WIDTH", "CompactNetwork", "Encoder", "Features", "InvertedResidual", "Prediction"]
 
 PLANES = 7
 """Prompt planes: positive and negative clicks (narrow), the same (wide), box, previous mask, neighbour's mask."""
@@ -71,13 +71,13 @@ def _norm(channels: int) -> nn.BatchNorm2d:
     return _FrozenNorm(channels, eps=1e-3)
 
 
-class _InvertedResidual(nn.Module):
+class InvertedResidual(nn.Module):
     """Expand, depthwise convolution, project; a skip where the shape stays."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         hidden = inputs * expansion
-        self.expand: nn.Module | None = None
+        self.expand: nn.Sequential | None = None
         if expansion != 1:
             self.expand = nn.Sequential(nn.Conv2d(inputs, hidden, 1, bias=False), _norm(hidden), nn.ReLU6())
         self.depthwise = nn.Conv2d(
@@ -98,7 +98,7 @@ class _InvertedResidual(nn.Module):
         return x + y if self.skip else torch.as_tensor(y)
 
 
-class _Encoder(nn.Module):
+class Encoder(nn.Module):
     """EfficientNet-Lite0 without its classifier; returns the maps at strides 2, 4, 8, 16 and 32."""
 
     def __init__(self) -> None:
@@ -109,9 +109,11 @@ class _Encoder(nn.Module):
         channels = 32
         for kernel, stride, expansion, outputs, repeats in _STAGES:
             for i in range(repeats):
-                blocks.append(_InvertedResidual(channels, outputs, kernel, stride if i == 0 else 1, expansion))
+                blocks.append(InvertedResidual(channels, outputs, kernel, stride if i == 0 else 1, expansion))
                 channels = outputs
         self.blocks = nn.ModuleList(blocks)
+        self.kept = (0, 2, 4, 10, 15)
+        """The blocks whose maps are returned."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
         # The ImageNet weights expect values in [-1, 1].
@@ -120,7 +122,7 @@ class _Encoder(nn.Module):
         maps = []
         for i, block in enumerate(self.blocks):
             x = block(x)
-            if i in (0, 2, 4, 10, 15):
+            if i in self.kept:
                 maps.append(x)
         return maps
 
@@ -134,7 +136,7 @@ class CompactNetwork(Decoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = _Encoder()
+        self.encoder = Encoder()
         self.lateral16 = nn.Conv2d(_STRIDE16, WIDTH, 1)
         self.lateral32 = nn.Conv2d(320, WIDTH, 1)
         self.key = nn.Conv2d(WIDTH, KEY, 1)

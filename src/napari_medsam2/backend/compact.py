@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_medsam2.backend._compact_folding import FoldedEncoder
 from napari_medsam2.backend._compact_network import CompactNetwork, Features
 from napari_medsam2.backend._compact_weights import load_state
 from napari_medsam2.backend._computing import inferring
@@ -78,7 +79,7 @@ class CompactBackend:
     Parameters
     ----------
     network : CompactNetwork
-        With its weights.
+        With its weights. It is the backend's from now on: it can encode quicker, and no longer be trained.
     device : torch.device
         Where to compute.
     side : int
@@ -96,7 +97,8 @@ class CompactBackend:
         self.device = torch.device(device)
         self.views = ViewSpec(side=side, tidy=True)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._network = settled(self, network)
+        self._network: CompactNetwork = settled(self, network)
+        self._network.encoder = FoldedEncoder(self._network.encoder)
 
     @classmethod
     def load(cls, weights: str | Path | None = None, device: torch.device | str = "cpu") -> CompactBackend:
