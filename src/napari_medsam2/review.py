@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ReviewItem", "review_order"]
 
-_DRIFT, _JUMP, _WANED = 0.5, 0.1, 0.5
-"""What disagreement with the neighbours, the jump in area and having waned weigh beside the model's own doubt of 1."""
+_DRIFT, _JUMP, _WANED = 0.1, 0.1, 0.1
+"""What disagreement with the neighbours, the jump in area and having waned weigh beside the model's own doubt of 1.
+
+Little, as over eight stacks doubt alone finds more; they tell equally doubtful masks apart, see ``docs/review.md``.
+"""
+_GAP = 0.25
+"""What it weighs that an object is absent between two slices where it is there."""
 _APART = 0.01
 """What it weighs that walks from two prompted slices disagree: it decides among equals.
 
@@ -151,7 +156,8 @@ def _of_one(
             # Beyond its end an object is rightly unlike its neighbour; a gap is not.
             drift, doubt = float(len(near) > 1), _ABSENT * doubt
         apart = result.disagreement
-        risk = doubt + _DRIFT * drift + _JUMP * jump + _WANED * waned + _APART * (apart or 0.0)
+        unlike = (_DRIFT if result.area else _GAP) * drift
+        risk = doubt + unlike + _JUMP * jump + _WANED * waned + _APART * (apart or 0.0)
         yield ReviewItem(label, index, risk, result.confidence, result.object_score, drift, jump, waned, apart, mark)
 
 

@@ -242,7 +242,7 @@ def test_an_image_that_was_in_memory_is_asked_for(bench: Workbench, person: Pers
     person.file = str(_write(tmp_path / "cells.tif", squares()))
     bench.open_folder(folder)
     wait_until(lambda: _is_open(bench, folder))
-    assert person.asked == ["file: Where is the image of mine? It was in memory only"]
+    assert person.asked == ["file: Where is the image of mine? It came from no known file"]
 
 
 def test_nobody_has_to_know_where_it_is(

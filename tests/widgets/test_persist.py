@@ -247,7 +247,7 @@ def test_a_large_image_in_memory_is_not_copied_unasked(monkeypatch: pytest.Monke
     monkeypatch.setattr(persist, "_COPIED", 100)
     prepared = _prepare(stack_of_squares())
     assert not prepared.reference.embedded
-    assert "in memory only and too large to be copied" in prepared.notice
+    assert "not known which file" in prepared.notice
     assert "choose Save as… to keep a copy" in prepared.notice
     assert _prepare(stack_of_squares(), embed=True).reference.embedded
 

@@ -28,7 +28,7 @@ def where_is(folder: Path, error: MissingImageError) -> Path | None:
     """
     parent = QApplication.activeWindow()
     if error.path is None:
-        title, begin = f"Where is the image of {folder.name}? It was in memory only", Path.home()
+        title, begin = f"Where is the image of {folder.name}? It came from no known file", Path.home()
     else:
         place = Path(error.path)
         title = f"{place.name}, the image of {folder.name}, is missing: where is it now?"

@@ -102,7 +102,8 @@ def preparing(
     folder : Path, optional
         Where the session will be; a `new_folder` by default.
     embed : bool, optional
-        Whether the image is copied into the folder. By default it is if it is in memory only and not over 512 MiB.
+        Whether the image is copied into the folder. By default it is if it comes from no known file and is not over
+        512 MiB.
         An image of which some slices cannot be read is not: nothing can stand for them in a copy.
 
     Yields
@@ -143,8 +144,8 @@ def preparing(
         embed = place is None and small
         if place is None and not small:
             notice = (
-                f"{stack.name} is in memory only and too large to be copied into the session unasked; choose Save as… "
-                f"to keep a copy of it with the session, which cannot be opened again without the image"
+                f"it is not known which file {stack.name} comes from, and it is too large to be copied into the "
+                f"session unasked; choose Save as… to keep a copy there: without the image no session can be opened"
             )
     if embed:
         fresh = not folder.exists()
