@@ -53,6 +53,16 @@ def test_a_mask_unlike_its_neighbours_comes_first_however_sure_the_model_is() ->
     assert (items[0].index, items[0].drift) == (4, 1)
 
 
+def test_doubt_comes_before_what_is_unlike_its_neighbours_and_decides_where_nothing_is_doubted() -> None:
+    radii = [8, 9, 10, 10, 10, 10, 10, 9, 8]
+    masks = [disc(r) for r in radii]
+    masks[4] = disc(10, shift=12)
+    doubted = drawn(masks, [0.9] * 7 + [0.7, 0.9])
+    assert [item.index for item in doubted.review()][:2] == [7, 4]
+    # As labels are that were made elsewhere: an object's tips are no errors, a mask that lies aside is one.
+    assert next(iter(drawn(masks, [1.0] * 9).review())).index == 4
+
+
 def test_where_a_mask_was_rejected_it_can_be_accepted_that_there_is_none() -> None:
     session = drawn([disc(10)] * 6)
     session.reject(1, 4)

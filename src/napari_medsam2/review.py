@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ReviewItem", "review_order"]
 
-_DRIFT, _JUMP, _WANED = 0.1, 0.1, 0.1
+_DRIFT, _JUMP, _WANED = 0.1, 0.02, 0.1
 """What disagreement with the neighbours, the jump in area and having waned weigh beside the model's own doubt of 1.
 
-Little, as over eight stacks doubt alone finds more; they tell equally doubtful masks apart, see ``docs/review.md``.
+Little, as over eight stacks doubt alone finds more; they tell equally doubtful masks apart, such as labels that were
+made elsewhere, of which nothing is doubted. See ``docs/review.md``.
 """
 _GAP = 0.25
 """What it weighs that an object is absent between two slices where it is there."""
