@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import napari_medsam2
 from napari_medsam2 import InputError, load_backend
-from napari_medsam2.backend._compact_folding import FoldedEncoder
+from napari_medsam2.backend._compact_folding import folded
 from napari_medsam2.backend._compact_network import CompactNetwork, Encoder, Features
 from napari_medsam2.backend._compact_weights import load_state
 from napari_medsam2.backend._planes import draw_planes
@@ -121,7 +121,7 @@ def test_the_folded_encoder_gives_what_the_trained_one_gives(count: int, side: i
     before = views.clone()
     with torch.no_grad():
         expected = encoder(views)
-        found = FoldedEncoder(encoder)(views)
+        found = folded(encoder)(views)
     assert [tuple(m.shape[2:]) for m in found] == [(side // s, side // s) for s in (2, 4, 8, 16, 32)]
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)

@@ -34,7 +34,7 @@ from napari_medsam2.backend._compact_decoder import (
     up,
 )
 
-__all__ = ["CONTEXT", "PLANES", "WIDTH", "CompactNetwork", "Encoder", "Features", "InvertedResidual", "Prediction"]
+__all__ = ["CONTEXT", "PLANES", "WIDTH", "CompactNetwork", "Encoder", "Features", "Prediction", "SamePad"]
 
 PLANES = 7
 """Prompt planes: positive and negative clicks (narrow), the same (wide), box, previous mask, neighbour's mask."""
@@ -52,11 +52,16 @@ _STAGES = (
 )
 
 
-def _same_pad(x: Tensor, kernel: int) -> Tensor:
-    """Pad as TensorFlow's SAME does for stride 2 and even sides, which the ImageNet weights were trained with."""
-    before = (kernel - 2) // 2
-    after = kernel - 2 - before
-    return F.pad(x, (before, after, before, after))
+class SamePad(nn.Module):
+    """Pads as TensorFlow's SAME does for stride 2 and even sides, which the ImageNet weights were trained with."""
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.before = (kernel - 2) // 2
+        self.after = kernel - 2 - self.before
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, (self.before, self.after, self.before, self.after))
 
 
 class _FrozenNorm(nn.BatchNorm2d):
@@ -71,7 +76,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
     return _FrozenNorm(channels, eps=1e-3)
 
 
-class InvertedResidual(nn.Module):
+class _InvertedResidual(nn.Module):
     """Expand, depthwise convolution, project; a skip where the shape stays."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
@@ -79,21 +84,19 @@ class InvertedResidual(nn.Module):
         hidden = inputs * expansion
         self.expand: nn.Sequential | None = None
         if expansion != 1:
-            self.expand = nn.Sequential(nn.Conv2d(inputs, hidden, 1, bias=False), _norm(hidden), nn.ReLU6())
+            self.expand = nn.Sequential(nn.Conv2d(inputs, hidden, 1, bias=False), _norm(hidden), nn.ReLU6(inplace=True))
+        self.pad = SamePad(kernel) if stride == 2 else nn.Identity()
         self.depthwise = nn.Conv2d(
             hidden, hidden, kernel, stride, 0 if stride == 2 else kernel // 2, groups=hidden, bias=False
         )
-        self.norm = _norm(hidden)
+        self.norm: nn.Module = _norm(hidden)
         self.project = nn.Conv2d(hidden, outputs, 1, bias=False)
-        self.project_norm = _norm(outputs)
-        self.stride, self.kernel = stride, kernel
+        self.project_norm: nn.Module = _norm(outputs)
         self.skip = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
         y = x if self.expand is None else self.expand(x)
-        if self.stride == 2:
-            y = _same_pad(y, self.kernel)
-        y = F.relu6(self.norm(self.depthwise(y)))
+        y = F.relu6(self.norm(self.depthwise(self.pad(y))), inplace=True)
         y = self.project_norm(self.project(y))
         return x + y if self.skip else torch.as_tensor(y)
 
@@ -103,26 +106,24 @@ class Encoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.stem_pad: nn.Module = SamePad(3)
         self.stem = nn.Conv2d(3, 32, 3, 2, 0, bias=False)
-        self.stem_norm = _norm(32)
+        self.stem_norm: nn.Module = _norm(32)
         blocks: list[nn.Module] = []
         channels = 32
         for kernel, stride, expansion, outputs, repeats in _STAGES:
             for i in range(repeats):
-                blocks.append(InvertedResidual(channels, outputs, kernel, stride if i == 0 else 1, expansion))
+                blocks.append(_InvertedResidual(channels, outputs, kernel, stride if i == 0 else 1, expansion))
                 channels = outputs
         self.blocks = nn.ModuleList(blocks)
-        self.kept = (0, 2, 4, 10, 15)
-        """The blocks whose maps are returned."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
         # The ImageNet weights expect values in [-1, 1].
-        x = _same_pad(x * 2 - 1, 3)
-        x = F.relu6(self.stem_norm(self.stem(x)))
+        x = F.relu6(self.stem_norm(self.stem(self.stem_pad(x * 2 - 1))), inplace=True)
         maps = []
         for i, block in enumerate(self.blocks):
             x = block(x)
-            if i in self.kept:
+            if i in (0, 2, 4, 10, 15):
                 maps.append(x)
         return maps
 

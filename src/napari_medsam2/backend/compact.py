@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_medsam2.backend._compact_folding import FoldedEncoder
+from napari_medsam2.backend._compact_folding import folded
 from napari_medsam2.backend._compact_network import CompactNetwork, Features
 from napari_medsam2.backend._compact_weights import load_state
 from napari_medsam2.backend._computing import inferring
@@ -98,7 +98,7 @@ class CompactBackend:
         self.views = ViewSpec(side=side, tidy=True)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network: CompactNetwork = settled(self, network)
-        self._network.encoder = FoldedEncoder(self._network.encoder)
+        self._network.encoder = folded(self._network.encoder)
 
     @classmethod
     def load(cls, weights: str | Path | None = None, device: torch.device | str = "cpu") -> CompactBackend:

@@ -103,8 +103,7 @@ def preparing(
         Where the session will be; a `new_folder` by default.
     embed : bool, optional
         Whether the image is copied into the folder. By default it is if it comes from no known file and is not over
-        512 MiB.
-        An image of which some slices cannot be read is not: nothing can stand for them in a copy.
+        512 MiB. An image of which some slices cannot be read is not: nothing can stand for them in a copy.
 
     Yields
     ------
@@ -145,7 +144,7 @@ def preparing(
         if place is None and not small:
             notice = (
                 f"it is not known which file {stack.name} comes from, and it is too large to be copied into the "
-                f"session unasked; choose Save as… to keep a copy there: without the image no session can be opened"
+                f"session unasked; choose Save as… to keep a copy in it: without the image it cannot be opened"
             )
     if embed:
         fresh = not folder.exists()
